@@ -1,0 +1,1 @@
+"""Layer 2, the runtime: it acts. asyncio, sockets, dnspython, tenacity, cachetools; no policy."""

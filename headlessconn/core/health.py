@@ -1,0 +1,155 @@
+"""What is evidence against a pod, and what follows: FAILING by dials, EJECTED by answers, probes and trials back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from heapq import heappop, heappush
+from math import inf
+
+from headlessconn.core import outlier
+from headlessconn.core.effects import Probe
+from headlessconn.core.endpoint import Key
+from headlessconn.core.member import Member, State
+from headlessconn.core.membership import Membership
+from headlessconn.options import Options
+
+REDIAL_FIRST = 0.5  # seconds; doubled at each failed probe
+REDIAL_MAX = 5.0  # a pod that was restarted in place is back as soon as a new one would be (refresh_max)
+SILENT_LIMIT = 3  # cancelled attempts in a row without a byte that count as a time-out
+PROBE_GUARD = 1.0  # seconds beyond its time-out after which a probe that never reported is given up
+
+
+class Health:
+    """Judges the members of one target.
+
+    A dead connection and a bad answer are different evidence. A failed dial makes a member FAILING: it is re-dialled
+    in the background, so that no request pays for finding out. Bad answers make it EJECTED: only a request can tell
+    that it answers well again, so one request tries it.
+    """
+
+    __slots__ = ("_members", "_options", "_probe_count", "_probes", "_random", "_timer_count", "_timers")
+
+    def __init__(self, members: Membership, options: Options, rng: random.Random) -> None:
+        self._members = members
+        self._options = options
+        self._random = rng.random
+        self._timers: list[tuple[float, int, Member]] = []  # next probes; stale entries are dropped when they surface
+        self._timer_count = 0
+        self._probes: dict[int, tuple[Member, float]] = {}
+        self._probe_count = 0
+
+    def refused(self, member: Member, why: str, now: float) -> None:
+        """No connection could be had."""
+        match member.state:
+            case State.GONE:
+                pass
+            case State.FAILING:
+                member.why = why
+            case State.DRAINING:  # left the set *and* refuses
+                self._members.move(member, "refuse", why, now)
+            case _:
+                self._members.move(member, "refuse", why, now)
+                if self._members.hold_until != inf:
+                    self._members.unlist((member.key,), "leave", "not listed, and refuses", now)
+                else:
+                    member.dial_failures = 0
+                    self._redial_later(member, now)
+
+    def connected(self, member: Member, now: float) -> None:
+        """A connect lifts FAILING, and nothing else: a frozen process still accepts, and one that answered badly
+        before goes back to be tried by a request."""
+        if member.state is not State.FAILING:
+            return
+        member.dial_failures = 0
+        if outlier.is_outlier(member, self._options) and outlier.may_eject(*self._members.counts()):
+            self._members.move(member, "reconnect", "connects again, but had answered badly", now)
+            member.retry_at = now
+        else:
+            self._members.move(member, "connect", "connected", now)
+
+    def answered_badly(self, member: Member, trial: bool, why: str, now: float) -> None:
+        member.bad_in_a_row += 1
+        if member.state is State.EJECTED:
+            if trial:
+                member.why = f"its trial ended badly: {why}"
+                member.trial = False
+                member.retry_at = outlier.sentence(member, self._options, now)
+        elif member.state is State.READY and outlier.is_outlier(member, self._options):
+            if outlier.may_eject(*self._members.counts()):
+                why = f"{member.bad_in_a_row} bad answers in a row, the last: {why}"
+                self._members.move(member, "eject", why, now)
+                member.retry_at = outlier.sentence(member, self._options, now)
+
+    def answered_well(self, member: Member, trial: bool, now: float) -> None:
+        member.bad_in_a_row = 0
+        if trial and member.state is State.EJECTED:
+            member.readmitted_at = now
+            self._members.move(member, "readmit", "its trial went well", now)
+
+    def silent(self, member: Member, since: float, others_answered_at: float) -> bool:
+        """An attempt was cancelled without a byte. True when it was the third in a row while others answered: that is
+        how a caller's own time-out looks from here."""
+        if not member.silent:
+            member.silent_since = since
+        member.silent += 1
+        if member.silent < SILENT_LIMIT or others_answered_at <= member.silent_since:
+            return False
+        member.silent = 0
+        return True
+
+    def probed(self, probe: int, passed: bool, now: float) -> None:
+        member, _ = self._probes.pop(probe, (None, 0.0))
+        if member is None:
+            return
+        member.probing = False
+        if passed:
+            member.connected_at = now
+            self.connected(member, now)
+        elif member.state is State.FAILING:
+            self._redial_later(member, now)
+
+    def due(self, now: float) -> list[Probe]:
+        """The probes to send now."""
+        for probe, (_, until) in list(self._probes.items()):
+            if now >= until:  # the driver never told: go on all the same
+                self.probed(probe, False, now)
+        probes = []
+        while self._timers and self._timers[0][0] <= now:
+            at, _, member = heappop(self._timers)
+            if at != member.retry_at or member.probing:
+                continue
+            member.probing = True
+            member.retry_at = inf
+            timeout = self._options.connect_timeout
+            self._probe_count += 1
+            self._probes[self._probe_count] = (member, now + timeout + PROBE_GUARD)
+            probes.append(Probe(self._probe_count, member.endpoint, timeout))
+        return probes
+
+    @property
+    def next_at(self) -> float:
+        """When `due` wants to be called."""
+        while self._timers and self._timers[0][0] != self._timers[0][2].retry_at:
+            heappop(self._timers)  # overtaken by a later one, or no longer needed
+        at = self._timers[0][0] if self._timers else inf
+        return min(at, min((until for _, until in self._probes.values()), default=inf))
+
+    def trial(self, now: float, avoid: Collection[Key]) -> Member | None:
+        """An ejected member whose time is over; it becomes somebody's trial."""
+        for member in self._members.in_state(State.EJECTED):
+            if not member.trial and now >= member.retry_at and member.key not in avoid:
+                member.trial = True
+                return member
+        return None
+
+    def next_trial_at(self) -> float:
+        ejected = self._members.in_state(State.EJECTED)
+        return min((member.retry_at for member in ejected if not member.trial), default=inf)
+
+    def _redial_later(self, member: Member, now: float) -> None:
+        wait = min(REDIAL_FIRST * 2.0 ** min(member.dial_failures, 20), REDIAL_MAX)
+        member.dial_failures += 1
+        member.retry_at = now + wait * (1.0 - 0.1 * self._random())
+        self._timer_count += 1
+        heappush(self._timers, (member.retry_at, self._timer_count, member))

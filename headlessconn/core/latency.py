@@ -1,0 +1,76 @@
+"""Peak EWMA latencies, kept so that two members compare without an exponential.
+
+Finagle's rule: a latency above the mean becomes the mean; one below it is mixed in with weight 1 - e^(-Δt/τ); reading
+the mean lets it fade by e^(-Δt/τ). All means fade alike, so their order changes only when something is observed: each
+is kept as it would be if it had not faded since a common epoch (`Member.grown` = mean × e^((t - epoch)/τ)), and picking
+compares those numbers directly. The epoch moves on before they grow too large for a float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import exp
+
+from headlessconn.core.endpoint import Key
+from headlessconn.core.member import Member
+
+DECAY = 10.0  # τ, seconds: after this long without news a mean counts for 1/e of itself (Finagle 10 s, linkerd 10 s)
+EPOCH = 100 * DECAY  # e^100 is far within a float, and a step over all members each thousand seconds costs nothing
+NEWEST = 0.1  # what one latency weighs in the mean over all members
+# One latency at most doubles what is believed. Finagle takes each peak at its word, and then a cold start or a pause of
+# the collector, 20 times the usual, keeps a pod out for τ·ln 20 = 30 s; a pod that *is* slow shows it again at once.
+DOUBT = 2.0
+
+
+class Latencies:
+    """The means of one target's members, and the mean over all of them.
+
+    An unmeasured member is taken as average. With no prior a new pod looks free and draws every pair it is in, until
+    its first answer; Finagle's penalty allows it one request at a time; as average it gets its fair share at once.
+    """
+
+    __slots__ = ("_epoch", "mean")
+
+    def __init__(self, now: float) -> None:
+        self._epoch = now
+        self.mean = 0.0
+
+    def observe(self, member: Member, latency: float, now: float, members: Mapping[Key, Member]) -> None:
+        """A latency in seconds. `members` are all that share the epoch, for the rare step of it."""
+        if now - self._epoch > EPOCH:
+            self._step(now, members)
+        growth = exp((now - self._epoch) / DECAY)
+        peak = latency * growth
+        mean = self.mean
+        if mean:
+            self.mean = mean + NEWEST * (latency - mean)
+            believed = DOUBT * (mean * growth if mean * growth > member.grown else member.grown)
+            if peak > believed:
+                peak = believed
+        else:
+            self.mean = latency
+        if peak < member.grown:
+            weight = member.growth / growth
+            peak = member.grown + peak * (1.0 - weight)
+        member.grown = peak
+        member.growth = growth
+
+    def at_least(self, member: Member, latency: float, now: float, members: Mapping[Key, Member]) -> None:
+        """A censored latency: an attempt given up after this long would have taken no less."""
+        if latency > self.of(member, now):
+            self.observe(member, latency, now, members)
+
+    def of(self, member: Member, now: float) -> float:
+        """A member's mean at `now`, faded, in seconds; 0 when nothing was measured."""
+        return member.grown / exp(min((now - self._epoch) / DECAY, 700.0))
+
+    def unmeasured(self, now: float) -> float:
+        """What `Member.grown` would be for an average member, measured now."""
+        return self.mean * exp(min((now - self._epoch) / DECAY, 700.0))
+
+    def _step(self, now: float, members: Mapping[Key, Member]) -> None:
+        faded = exp(max((self._epoch - now) / DECAY, -700.0))
+        for member in members.values():
+            member.grown *= faded
+            member.growth *= faded
+        self._epoch = now

@@ -1,0 +1,105 @@
+"""One endpoint's life: five states, the legal moves between them as a table, and the counts that picking reads."""
+
+from __future__ import annotations
+
+from enum import Enum
+from math import inf
+
+from headlessconn.core.endpoint import Endpoint, Facts, Key
+
+
+class State(Enum):
+    READY = "ready"  # gets requests
+    FAILING = "failing"  # the last dial failed; re-dialled in the background, used when nothing else is left
+    EJECTED = "ejected"  # answers badly; one request tries it when its time is over
+    DRAINING = "draining"  # left the set; open work finishes, no new work
+    GONE = "gone"  # left the set with nothing open, or left it and refuses
+
+    __hash__ = object.__hash__
+
+
+MOVES: dict[tuple[State, str], State] = {
+    (State.READY, "refuse"): State.FAILING,
+    (State.READY, "eject"): State.EJECTED,
+    (State.READY, "leave"): State.DRAINING,
+    (State.FAILING, "connect"): State.READY,
+    (State.FAILING, "reconnect"): State.EJECTED,  # connects again, but had answered badly before
+    (State.FAILING, "leave"): State.GONE,  # removed *and* refusing
+    (State.FAILING, "expire"): State.GONE,  # failing for as long as DNS has been silent
+    (State.EJECTED, "readmit"): State.READY,
+    (State.EJECTED, "refuse"): State.FAILING,
+    (State.EJECTED, "leave"): State.DRAINING,
+    (State.DRAINING, "return"): State.READY,  # a flap: it comes back with its history
+    (State.DRAINING, "refuse"): State.GONE,
+    (State.DRAINING, "drained"): State.GONE,
+}
+"""Every legal move. The documentation draws this table; anything else raises `KeyError`."""
+
+
+class Member:
+    """An endpoint of one target: its state, what it carries, how fast it answers. Only the engine changes it."""
+
+    __slots__ = (
+        "bad_in_a_row",
+        "connected_at",
+        "connections",
+        "dial_failures",
+        "ejections",
+        "facts",
+        "growth",
+        "grown",
+        "in_flight",
+        "key",
+        "moved_at",
+        "picked",
+        "probing",
+        "readmitted_at",
+        "retry_at",
+        "silent",
+        "silent_since",
+        "state",
+        "trial",
+        "why",
+    )
+
+    def __init__(self, key: Key, facts: Facts | None, now: float) -> None:
+        self.key = key
+        self.facts = facts
+        self.state = State.READY
+        self.why = "listed"
+        self.moved_at = now
+        self.in_flight = 0  # requests picked and not yet ended
+        self.connections = 0  # long-lived ones: upgraded, streaming, placed
+        self.picked = 0  # the engine's count of picks when it was picked last
+        self.grown = 0.0  # its latency as core/latency.py keeps it; 0 = never measured
+        self.growth = 1.0
+        self.connected_at = -inf  # when a dial last succeeded
+        self.dial_failures = 0  # in a row
+        self.bad_in_a_row = 0
+        self.ejections = 0
+        self.readmitted_at = now
+        self.retry_at = inf  # FAILING: next probe; EJECTED: next trial
+        self.probing = False
+        self.trial = False
+        self.silent = 0  # cancelled attempts in a row without a byte
+        self.silent_since = inf
+
+    def move(self, cause: str, why: str, now: float) -> State:
+        """Make a move of the table; the state it left is returned. An illegal one raises `KeyError`."""
+        before = self.state
+        self.state = MOVES[before, cause]
+        self.why = why
+        self.moved_at = now
+        return before
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint.of(self.key, self.facts)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether work is under way on it."""
+        return self.in_flight > 0 or self.connections > 0
+
+    def __repr__(self) -> str:
+        return f"<{self.endpoint} {self.state.value}: {self.why}; {self.in_flight} in flight>"

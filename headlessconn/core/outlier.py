@@ -1,0 +1,33 @@
+"""When a member's bad answers take it out of the set, and for how long.
+
+Consecutive failures only: always on, and right for two to four pods, where deviation rules are blind (with one of
+three pods dead, mean minus 1.9 deviations is below zero).
+"""
+
+from __future__ import annotations
+
+from headlessconn.core.member import Member
+from headlessconn.options import Options
+
+FORGIVEN_EVERY = 10.0  # seconds of good service that undo one ejection's doubling (gRFC A50: one interval)
+
+
+def may_eject(ready: int, ejected: int) -> bool:
+    """Whether one more may go: at most max(1, half of the members), and never the last READY.
+
+    Counted afresh each time; a running tally drifts when an ejected member leaves the set (grpc-go's gate stayed shut
+    after rolling restarts).
+    """
+    return ready > 1 and ejected < max(1, (ready + ejected) // 2)
+
+
+def is_outlier(member: Member, options: Options) -> bool:
+    limit = options.consecutive_failures
+    return limit > 0 and member.bad_in_a_row >= limit
+
+
+def sentence(member: Member, options: Options, now: float) -> float:
+    """Until when the member stays out: base, doubled for each ejection not yet forgiven, to a maximum."""
+    forgiven = int((now - member.readmitted_at) / FORGIVEN_EVERY) if member.ejections else 0
+    member.ejections = max(0, member.ejections - forgiven) + 1
+    return now + min(options.eject_base * 2.0 ** (min(member.ejections, 30) - 1), options.eject_max)
