@@ -19,7 +19,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Connect to this endpoint by TCP within `timeout` seconds and close; then tell `Engine.probed(id, passed, now)`."""
+    """Connect to this endpoint by TCP within `timeout` seconds, close, and tell `Engine.probed(id, passed, now)`."""
 
     id: int
     endpoint: Endpoint

@@ -45,7 +45,7 @@ class Search:
         return any(self.is_inside(name) for name in self.candidates(host, absolute))
 
     def namespace_name(self, host: str) -> str | None:
-        """`<namespace>.svc.<zone>` for a written name: an empty non-terminal that exists exactly when the namespace does.
+        """`<namespace>.svc.<zone>` of a written name: an empty non-terminal, there exactly when the namespace is.
 
         `orders.shop` and `db-0.db.data` name their namespace last; a single label means the search list's own.
         """
