@@ -12,9 +12,8 @@ read from the world's own log, never from the engine's snapshot. A minute of a h
 """
 
 from headlessconn.testing.sim.client import SimClient
-from headlessconn.testing.sim.run import (
+from headlessconn.testing.sim.events import (
     Event,
-    Run,
     add,
     black_hole,
     crash,
@@ -22,11 +21,13 @@ from headlessconn.testing.sim.run import (
     drain,
     freeze,
     recover,
-    simulate,
+    relist,
+    replace,
     slow,
     sour,
     unlist,
 )
+from headlessconn.testing.sim.run import Run, simulate
 from headlessconn.testing.sim.world import Pod, World
 from headlessconn.testing.sim.zone import Zone
 
@@ -44,6 +45,8 @@ __all__ = [
     "drain",
     "freeze",
     "recover",
+    "relist",
+    "replace",
     "simulate",
     "slow",
     "sour",

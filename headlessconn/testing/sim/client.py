@@ -75,7 +75,11 @@ class SimClient:
         self.gap = 1.0 / rate
         self.patience = patience
         self.requests: list[Request] = []
-        self.asleep_until = -inf  # our own loop stalls: nothing of ours runs before
+        self.asked: list[float] = []  # when each look-up began
+        self.told: list[tuple[float, bool]] = []  # when each ended, and whether it brought news
+        self.overlapping = 0  # look-ups that began while another was under way
+        self.believed: list[tuple[float, frozenset[Key]]] = []  # the set as the engine announced it, change by change
+        self.unarmed = 0  # calls after which no wake-up was armed
         self._random = world.rng.random
         self.engine = Engine(TARGET, options, random.Random(world.rng.getrandbits(64)), world.now)
         self._jitter = random.Random(world.rng.getrandbits(64)) if jitter else None
@@ -193,7 +197,8 @@ class SimClient:
         if exchange not in pod.open:
             return  # reset meanwhile
         if pod.serves == "never":
-            return world.at(max(world.now, exchange.request.at + self.patience), self._timed_out, exchange)
+            world.at(max(world.now, exchange.request.at + self.patience), self._timed_out, exchange)
+            return
         pod.open.discard(exchange)
         bad = pod.serves == "badly" or (pod.error_rate > 0.0 and world.rng.random() < pod.error_rate)
         engine, pick = self.engine, exchange.pick
@@ -234,6 +239,7 @@ class SimClient:
         if engine.wakeup_at < self._armed_at:
             self._armed_at = engine.wakeup_at
             self.world.at(self._armed_at, self._wake, self._armed_at)
+        self.unarmed += self._armed_at == inf
 
     def _wake(self, armed_at: float) -> None:
         if armed_at != self._armed_at:
@@ -246,6 +252,8 @@ class SimClient:
         world = self.world
         match effect:
             case Ask(id=ask):
+                self.overlapping += len(self.asked) > len(self.told)
+                self.asked.append(world.now)
                 lookup = Lookup(TARGET, SEARCH, self._options, self._memory, world.now)
                 world.at(world.now + self._options.lookup_timeout, self._lookup_over, (ask, None))
                 self._question((ask, lookup))
@@ -261,8 +269,11 @@ class SimClient:
                     request = self._waiting.popleft()
                     self.engine.left(world.now)
                     world.at(world.now, self._try, request)
-            case Changed():
-                pass
+            case Changed(change=change):
+                if change.is_membership:
+                    before = self.believed[-1][1] if self.believed else frozenset()
+                    gone = {endpoint.key for endpoint in change.removed}
+                    self.believed.append((world.now, before - gone | {endpoint.key for endpoint in change.added}))
 
     def _probed(self, argument: tuple[int, Pod]) -> None:
         probe, pod = argument
@@ -272,7 +283,8 @@ class SimClient:
     def _question(self, argument: tuple[int, Lookup]) -> None:
         ask, lookup = argument
         if lookup.answer is not None:
-            return self._lookup_over((ask, lookup.answer))
+            self._lookup_over((ask, lookup.answer))
+            return
         replies: list[Reply] = []
         latest = 0.0
         for question in lookup.questions:
@@ -291,5 +303,7 @@ class SimClient:
     def _lookup_over(self, argument: tuple[int, Answer | None]) -> None:
         ask, answer = argument
         if self.engine.refresh.asking == ask:
-            self.engine.answered(answer or Answer("dns", "no_news", why="timeout"), self.world.now, ask)
+            answer = answer or Answer("dns", "no_news", why="timeout")
+            self.told.append((self.world.now, answer.kind != "no_news"))
+            self.engine.answered(answer, self.world.now, ask)
             self._obey()

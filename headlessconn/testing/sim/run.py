@@ -3,98 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 from headlessconn.options import Options
 from headlessconn.testing.sim.client import Request, SimClient
+from headlessconn.testing.sim.events import Event, Stage
 from headlessconn.testing.sim.world import World
-from headlessconn.testing.sim.zone import Trouble, Zone
-
-
-@dataclass
-class Stage:
-    """What events act on."""
-
-    world: World
-    zone: Zone
-    clients: list[SimClient] = field(default_factory=list)
-
-
-Event: TypeAlias = Callable[[Stage], None]
-
-
-def add(name: str, latency: float = 0.002) -> Event:
-    """A new pod, ready and listed."""
-    return lambda stage: stage.zone.list(stage.world.pod(name, latency))
-
-
-def drain(name: str, grace: float = 5.0, listens: bool = True) -> Event:
-    """As Kubernetes deletes a pod: out of DNS and SIGTERM at once, and the end after `grace` seconds.
-
-    `listens`: False for a server that closes its listener at SIGTERM.
-    """
-
-    def event(stage: Stage) -> None:
-        pod = stage.world.pods[name]
-        stage.zone.unlist(pod)
-        if not listens:
-            pod.stop_listening()
-        stage.world.at(stage.world.now + grace, lambda _: pod.crash())
-
-    return event
-
-
-def unlist(name: str) -> Event:
-    """Out of DNS, and otherwise well: a readiness flap."""
-    return lambda stage: stage.zone.unlist(stage.world.pods[name])
-
-
-def crash(name: str) -> Event:
-    """The process dies; DNS goes on listing it."""
-    return lambda stage: stage.world.pods[name].crash()
-
-
-def black_hole(name: str) -> Event:
-    """The node is gone: no answer to anything; DNS goes on listing it."""
-    return lambda stage: stage.world.pods[name].vanish()
-
-
-def freeze(name: str) -> Event:
-    """The process stands still: it accepts, and no byte follows."""
-    return lambda stage: stage.world.pods[name].freeze()
-
-
-def sour(name: str, rate: float = 1.0) -> Event:
-    """It answers 503, at once, to this part of its requests."""
-
-    def event(stage: Stage) -> None:
-        pod = stage.world.pods[name]
-        pod.serves = "badly" if rate >= 1.0 else "well"
-        pod.error_rate = rate
-
-    return event
-
-
-def slow(name: str, latency: float) -> Event:
-    """Its answers take this many seconds from now on."""
-    return lambda stage: setattr(stage.world.pods[name], "latency", latency)
-
-
-def recover(name: str) -> Event:
-    """Well again, and listed."""
-
-    def event(stage: Stage) -> None:
-        pod = stage.world.pods[name]
-        pod.recover()
-        stage.zone.list(pod)
-
-    return event
-
-
-def dns(trouble: Trouble) -> Event:
-    """DNS goes wrong in this way from now on; "" ends it."""
-    return lambda stage: stage.zone.go_wrong(trouble)
+from headlessconn.testing.sim.zone import Zone
 
 
 @dataclass(eq=False)
@@ -165,6 +81,7 @@ def simulate(
     clients: int = 1,
     ttl: float = 5.0,
     cache: float = 0.0,
+    replicas: int = 1,
     latency: float = 0.002,
     patience: float = 5.0,
     jitter: bool = False,
@@ -177,11 +94,12 @@ def simulate(
     script          `(at, event)`: events by the second they happen
     rate, patience  requests a second and client, and seconds after which the application gives one up
     ttl, cache      the zone's TTL, and seconds that a cache in between keeps an answer
+    replicas        so many caches, asked in turn, each filled at a time of its own
     """
 
     def play() -> Run:
         world = World(seed)
-        zone = Zone(world, ttl, cache)
+        zone = Zone(world, ttl, cache, replicas)
         zone.list(*(world.pod(name, latency) for name in pods))
         stage = Stage(world, zone)
         for at, event in script:

@@ -19,10 +19,11 @@ class Zone:
 
     trouble    what goes wrong now; "stale" freezes the set that is answered while the real one goes on
     cache      seconds that an answer stays in a cache between: TTLs count down, and "nobody" is cached too
+    replicas   how many such caches there are, asked in turn; each was filled at a time of its own, so they disagree
     truth      every change of the real set: (time, names); asked: when each look-up's question came, by client
     """
 
-    def __init__(self, world: World, ttl: float = 5.0, cache: float = 0.0) -> None:
+    def __init__(self, world: World, ttl: float = 5.0, cache: float = 0.0, replicas: int = 1) -> None:
         self.ttl = ttl
         self.cache = cache
         self.trouble: Trouble = ""
@@ -33,7 +34,7 @@ class Zone:
         self.asked: list[tuple[float, int]] = []
         self._world = world
         self._frozen: dict[str, Pod] | None = None
-        self._cached: tuple[float, dict[str, Pod]] | None = None
+        self._cached: list[tuple[float, dict[str, Pod]]] = [(0.0, {})] * replicas
 
     def list(self, *pods: Pod) -> None:
         for pod in pods:
@@ -81,9 +82,11 @@ class Zone:
         live = self.listed if self._frozen is None else self._frozen
         if not self.cache:
             return live, self.ttl
-        if self._cached is None or now >= self._cached[0]:
-            self._cached = (now + self.cache, dict(live))
-        return self._cached[1], float(int(self._cached[0] - now) or 1)
+        replica = len(self.asked) % len(self._cached)
+        until, kept = self._cached[replica]
+        if now >= until:
+            until, kept = self._cached[replica] = (now + min(self.cache, self.ttl), dict(live))
+        return kept, float(int(until - now) or 1)
 
     def _note(self) -> None:
         self.truth.append((self._world.now, frozenset(self.listed)))

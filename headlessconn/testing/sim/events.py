@@ -1,0 +1,132 @@
+"""What can happen to a simulated cluster. Each event prints as the call that makes it, so a failing seed's schedule can
+be read, cut down and pasted into a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+
+from headlessconn.testing.sim.client import SimClient
+from headlessconn.testing.sim.world import World
+from headlessconn.testing.sim.zone import Trouble, Zone
+
+P = ParamSpec("P")
+
+
+@dataclass
+class Stage:
+    """What events act on."""
+
+    world: World
+    zone: Zone
+    clients: list[SimClient] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happens to a `Stage`."""
+
+    name: str
+    act: Callable[[Stage], None] = field(compare=False)
+    arguments: tuple[Any, ...] = ()
+
+    def __call__(self, stage: Stage) -> None:
+        self.act(stage)
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(map(repr, self.arguments))})"
+
+
+def _event(act: Callable[Concatenate[Stage, P], None]) -> Callable[P, Event]:
+    @wraps(act)
+    def make(*args: P.args, **kwargs: P.kwargs) -> Event:
+        return Event(act.__name__, lambda stage: act(stage, *args, **kwargs), (*args, *kwargs.values()))
+
+    return make
+
+
+@_event
+def add(stage: Stage, name: str, latency: float = 0.002) -> None:
+    """A new pod, ready and listed."""
+    stage.zone.list(stage.world.pod(name, latency))
+
+
+@_event
+def drain(stage: Stage, name: str, grace: float = 5.0, listens: bool = True) -> None:
+    """As Kubernetes deletes a pod: out of DNS and SIGTERM at once, and the end after `grace` seconds.
+
+    `listens`: False for a server that closes its listener at SIGTERM.
+    """
+    pod = stage.world.pods[name]
+    stage.zone.unlist(pod)
+    if not listens:
+        pod.stop_listening()
+    stage.world.at(stage.world.now + grace, lambda _: pod.crash())
+
+
+@_event
+def replace(stage: Stage, new: tuple[str, ...], grace: float = 5.0) -> None:
+    """The whole set is another one at once: a namespace recreated, a StatefulSet moved to other nodes."""
+    for old in list(stage.zone.listed):
+        drain(old, grace)(stage)
+    stage.zone.list(*(stage.world.pod(name) for name in new))
+
+
+@_event
+def unlist(stage: Stage, name: str) -> None:
+    """Out of DNS, and otherwise well: a readiness flap."""
+    stage.zone.unlist(stage.world.pods[name])
+
+
+@_event
+def relist(stage: Stage, name: str) -> None:
+    """Back in DNS."""
+    stage.zone.list(stage.world.pods[name])
+
+
+@_event
+def crash(stage: Stage, name: str) -> None:
+    """The process dies; DNS goes on listing it."""
+    stage.world.pods[name].crash()
+
+
+@_event
+def black_hole(stage: Stage, name: str) -> None:
+    """The node is gone: no answer to anything; DNS goes on listing it."""
+    stage.world.pods[name].vanish()
+
+
+@_event
+def freeze(stage: Stage, name: str) -> None:
+    """The process stands still: it accepts, and no byte follows."""
+    stage.world.pods[name].freeze()
+
+
+@_event
+def sour(stage: Stage, name: str, rate: float = 1.0) -> None:
+    """It answers 503, at once, to this part of its requests."""
+    pod = stage.world.pods[name]
+    pod.serves = "badly" if rate >= 1.0 else "well"
+    pod.error_rate = rate
+
+
+@_event
+def slow(stage: Stage, name: str, latency: float) -> None:
+    """Its answers take this many seconds from now on."""
+    stage.world.pods[name].latency = latency
+
+
+@_event
+def recover(stage: Stage, name: str) -> None:
+    """Well again, and listed."""
+    pod = stage.world.pods[name]
+    pod.recover()
+    stage.zone.list(pod)
+
+
+@_event
+def dns(stage: Stage, trouble: Trouble) -> None:
+    """DNS goes wrong in this way from now on; "" ends it."""
+    stage.zone.go_wrong(trouble)
