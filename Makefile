@@ -16,7 +16,7 @@ OLDEST_WANTED := $(or $(filter all oldest-dependencies,$(REQUIRED)),$(wildcard $
 # What mypy and ruff read: the folders of this list that exist.
 SOURCES := $(wildcard headlessconn tests examples benchmarks tools)
 
-.PHONY: help demo test test-oldest lint format bench docs clean
+.PHONY: help demo test test-oldest lint format bench sim mutants docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -40,6 +40,12 @@ format: $(VENV)/.lint ## sort imports and apply ruff's safe fixes
 
 bench: $(VENV)/.test ## print the figures: costs a request, fail-over and scale-out times
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+sim: $(VENV)/.test ## many more seeds of the simulation than `make test` runs
+	@$(BIN)/python -m headlessconn.testing.sim refresh --seeds 3000 $(ARGS)
+
+mutants: $(VENV)/.test ## plant wrong changes one at a time, and show what notices each; ARGS="hint" for some
+	@$(BIN)/python -m tests.mutants.plant $(ARGS)
 
 docs: $(VENV)/.docs ## build the manual into docs/_build/html, warnings as errors
 	@$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html

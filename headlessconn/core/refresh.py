@@ -92,9 +92,12 @@ class Refresh:
         self._plan(self._options.refresh_max if ttl is None else ttl, now)
 
     def no_news(self, waiters: int, now: float) -> None:
-        """The look-up brought nothing: back off 1, 2, 4 … refresh_max, or keep on asking while callers wait."""
+        """The look-up brought nothing: back off 1, 2, 4 … but not beyond the TTL known last, so that the set is right
+        again as soon after an outage as after a change; keep on asking while callers wait."""
         self.asking = 0
         wait = self._options.refresh_min * 2.0 ** min(self._failures, 20)
+        if self._last_ttl is not None:
+            wait = min(wait, self._last_ttl)
         self._failures += 1
         self._plan(self._options.refresh_min if waiters else wait, now)
 
@@ -134,6 +137,7 @@ class Refresh:
 
     def _plan(self, wait: float, now: float, late: bool = False) -> None:
         low, high = self._options.refresh_min, self._options.refresh_max
+        late = late and wait < high
         wait = min(max(wait, low), high)
         wait *= 1.0 + LATE * self._random() if late else 1.0 - EARLY * self._random()
-        self.due_at = max(now + wait, self.asked_at + low)
+        self.due_at = max(now + min(wait, high), self.asked_at + low)

@@ -302,7 +302,7 @@ class SimClient:
 
     def _lookup_over(self, argument: tuple[int, Answer | None]) -> None:
         ask, answer = argument
-        if self.engine.refresh.asking == ask:
+        if len(self.told) < ask:  # a look-up ends once: with its answer, or with its time-out
             answer = answer or Answer("dns", "no_news", why="timeout")
             self.told.append((self.world.now, answer.kind != "no_news"))
             self.engine.answered(answer, self.world.now, ask)
