@@ -13,6 +13,9 @@ REQUIRED := $(subst $(comma), ,$(HEADLESSCONN_REQUIRE))
 # The second environment is made when asked for, and kept fresh once it is there.
 OLDEST_WANTED := $(or $(filter all oldest-dependencies,$(REQUIRED)),$(wildcard $(OLDEST)/.))
 
+# The manual is built by the tests when its tools are there, or when its tier is asked for.
+DOCS_WANTED := $(or $(filter all docs,$(REQUIRED)),$(wildcard $(VENV)/.docs))
+
 # What mypy and ruff read: the folders of this list that exist.
 SOURCES := $(wildcard headlessconn tests examples benchmarks tools)
 
@@ -25,7 +28,7 @@ help: ## list the targets
 demo: $(VENV)/.installed ## stale keep-alive beside headlessconn, live, under a minute; ARGS="--gap 20", ARGS=--json
 	@$(BIN)/headlessconn demo $(ARGS)
 
-test: $(VENV)/.test $(if $(OLDEST_WANTED),$(OLDEST)/.test) ## the whole suite; what this machine cannot run is skipped by name; ARGS="-k pick"
+test: $(VENV)/.test $(if $(DOCS_WANTED),$(VENV)/.docs) $(if $(OLDEST_WANTED),$(OLDEST)/.test) ## the whole suite; what this machine cannot run is skipped by name; ARGS="-k pick"
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-oldest: $(OLDEST)/.test ## the adapters and the runtime on the lowest versions that pyproject.toml allows

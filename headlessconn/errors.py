@@ -5,7 +5,7 @@
     ├── OptionError        (ValueError)       an option out of range, or two that contradict each other
     ├── NoEndpoints        (ConnectionError)  nobody is behind the name: what DNS said last, and what to check
     ├── DialFailed         (ConnectionError)  every pod that was tried could not be connected to: which, and why
-    ├── ClosedError        (RuntimeError)     the client was closed, or never opened
+    ├── ClosedError        (RuntimeError)     the client was closed
     ├── WrongLoop          (RuntimeError)     the client belongs to another event loop, or to the parent process
     └── PickEnded          (RuntimeError)     a pick was ended twice: a bug in the caller
 
@@ -95,7 +95,7 @@ class DialFailed(HeadlessError, ConnectionError):
 
 
 class ClosedError(HeadlessError, RuntimeError):
-    """The client is not open: it was closed, or its `async with` was never entered."""
+    """The client was closed."""
 
 
 class WrongLoop(HeadlessError, RuntimeError):

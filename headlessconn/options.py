@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
@@ -10,6 +11,8 @@ from headlessconn.errors import OptionError
 
 Family = Literal["auto", "4", "6"]
 Policy = Literal["peak_ewma", "least_request", "round_robin"]
+
+NDOTS_MAX = 15  # resolv.conf(5) silently caps it there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +92,8 @@ class Options:
     def __post_init__(self) -> None:
         for name, low, high, example in _RANGES:
             value = getattr(self, name)
-            if not isinstance(value, int | float) or math.isnan(value) or not low <= value <= high:
-                raise OptionError(name, f"{value!r} is not between {low:g} and {high:g}", f"{name}={example}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:  # NaN neither
+                raise OptionError(name, f"{value!r} is not between {low:,g} and {high:,g}", f"{name}={example}")
         if self.refresh_min > self.refresh_max:
             raise OptionError(
                 "refresh_min",
@@ -103,17 +106,36 @@ class Options:
                 f"{self.eject_base:g} is more than eject_max={self.eject_max:g}",
                 "eject_base=1.0, eject_max=60.0",
             )
+        for name, example in (("consecutive_failures", "5"), ("idle_targets", "1024")):
+            if not isinstance(getattr(self, name), int):
+                raise OptionError(name, f"{getattr(self, name)!r} is not a whole number", f"{name}={example}")
         for name, choices in (("policy", get_args(Policy)), ("family", get_args(Family))):
             if getattr(self, name) not in choices:
                 raise OptionError(name, f"{getattr(self, name)!r} is not one of {choices}", f"{name}={choices[0]!r}")
+        self._check_dns()
+
+    def _check_dns(self) -> None:
         for name, example in (("nameservers", '("10.96.0.10",)'), ("search", '("shop.svc.cluster.local",)')):
-            value = getattr(self, name)
+            value: object = getattr(self, name)
             if isinstance(value, str):
                 raise OptionError(name, f"{value!r} is a single string, not several", f"{name}={example}")
-            if value is not None:
-                object.__setattr__(self, name, tuple(value))
+            if value is None:
+                continue
+            several = tuple(value) if isinstance(value, Iterable) else (value,)
+            if not all(isinstance(text, str) for text in several):
+                raise OptionError(name, f"{value!r} is not several strings", f"{name}={example}")
+            object.__setattr__(self, name, several)
         if self.nameservers == ():
             raise OptionError("nameservers", "it is empty", 'nameservers=("10.96.0.10",)')
+        ndots: object = self.ndots
+        if ndots is not None and (isinstance(ndots, bool) or not isinstance(ndots, int) or not 0 <= ndots <= NDOTS_MAX):
+            raise OptionError("ndots", f"{ndots!r} is not a whole number between 0 and {NDOTS_MAX}", "ndots=5")
+        zone: object = self.cluster_zone
+        if zone is not None and (not isinstance(zone, str) or not zone.strip(".")):
+            raise OptionError("cluster_zone", f"{zone!r} is not a domain", 'cluster_zone="cluster.local"')
+        if not isinstance(self.resolv_conf, str | os.PathLike):
+            raise OptionError("resolv_conf", f"{self.resolv_conf!r} is not a path", 'resolv_conf="/etc/resolv.conf"')
+        object.__setattr__(self, "resolv_conf", os.fspath(self.resolv_conf))
 
     @classmethod
     def of(cls, options: Options | None, changes: dict[str, object]) -> Options:

@@ -13,9 +13,8 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 
+import dns.exception
 import dns.message
-import dns.rdataclass
-import dns.rdatatype
 from cachetools import LRUCache
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -50,12 +49,34 @@ class Resolver:
         self.conf = ResolvConf(options)
         self.queries = 0
         self._options = options
-        self._first = 0  # index of the server to begin with: the one that answered last
+        self._first = 0  # index of the server to begin with: the one that answered last, or after one that failed
         self._queries: LRUCache[Question, bytes] = LRUCache(4096)
         self._by_tcp: LRUCache[Question, bool] = LRUCache(4096)
+        self._in_flight: dict[Question, asyncio.Future[Reply | None]] = {}
 
     async def ask(self, question: Question) -> Reply:
-        """The reply of the first server that gives one; after all tries a `Reply` whose rcode says what went wrong."""
+        """The reply of the first server that gives one; after all tries a `Reply` whose rcode says what went wrong.
+
+        A question is never in flight twice: two targets that differ by their port share its reply.
+        """
+        while (asked := self._in_flight.get(question)) is not None:
+            reply = await asyncio.shield(asked)
+            if reply is not None:
+                return reply  # else whoever asked was cancelled meanwhile: it is on us now
+        asked = self._in_flight[question] = asyncio.get_running_loop().create_future()
+        reply = None
+        try:
+            reply = await self._ask(question)
+            return reply
+        finally:
+            del self._in_flight[question]
+            asked.set_result(reply)
+
+    async def _ask(self, question: Question) -> Reply:
+        try:
+            query = self._query(question)
+        except dns.exception.DNSException as error:  # a search domain that is no name, a label too long …
+            return Reply(f"{question.name!r} cannot be asked: {error}")
         servers = self.conf.setting().servers
         retrying = AsyncRetrying(
             stop=stop_after_attempt(ROUNDS * len(servers)),
@@ -67,7 +88,12 @@ class Resolver:
 
         async def next_server() -> Reply:
             index = next(order) % len(servers)
-            reply = await self._try(servers[index], question)
+            try:
+                reply = await self._try(servers[index], question, query)
+            except BaseException:
+                # Also when the look-up's own deadline cancels us: else a silent first server could use up every one.
+                self._first = index + 1
+                raise
             self._first = index
             return reply
 
@@ -76,8 +102,8 @@ class Resolver:
         except ServerTrouble as trouble:
             return Reply(trouble.why)
 
-    async def _try(self, server: Server, question: Question) -> Reply:
-        query = os.urandom(2) + self._query(question)[2:]
+    async def _try(self, server: Server, question: Question, query: bytes) -> Reply:
+        query = os.urandom(2) + query[2:]
         asked = wire.question_of(query)
         try:
             data = None
@@ -85,10 +111,10 @@ class Resolver:
             if question not in self._by_tcp:
                 data, transport = await self._limited(self._udp, server, query, asked), "udp"
                 if wire.check(data, query, asked):
-                    # Truncated: from now on TCP at once, the UDP round would be for nothing.
-                    self._by_tcp[question] = True
-                    data, transport = None, "tcp"
+                    data, transport = None, "tcp"  # truncated: from now on TCP at once, without the UDP round
             if data is None:
+                # Only TCP that works is remembered: where it does not, UDP must be heard when the set fits in again.
+                self._by_tcp.pop(question, None)
                 data = await self._limited(self._tcp, server, query, asked)
                 wire.check(data, query, asked)
             reply = await self._read(data, question, len(asked), transport)
@@ -106,6 +132,8 @@ class Resolver:
             raise ServerTrouble(os.strerror(error.errno) if error.errno else str(error), server) from error
         if reply.rcode not in ("NOERROR", "NXDOMAIN"):
             raise ServerTrouble(reply.rcode, server)
+        if transport == "tcp":
+            self._by_tcp[question] = True
         return reply
 
     async def _limited(
@@ -127,8 +155,11 @@ class Resolver:
                 except (wire.Unexpected, wire.Malformed):
                     if data[:2] == query[:2] and len(data) < wire.HEADER + len(asked):
                         raise  # our server, garbled: no use in waiting for more
-                    continue  # a forgery, or a late reply to somebody else: the real one may still come
-                return data
+                else:
+                    return data
+                # A forgery, or a late reply to somebody else: the real one may still come. `sock_recv` does not wait
+                # while there is something to read, so that a flood would hold the loop, and our own time-out with it.
+                await asyncio.sleep(0)
 
     async def _tcp(self, server: Server, query: bytes, asked: bytes) -> bytes:
         loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from math import inf
@@ -30,6 +31,14 @@ MISSED = 1000  # changes kept for a reader of `changes()` that does not keep up;
 NAMED = 8  # endpoints that a log line names
 
 
+_OK = How.OK
+
+
+def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """The loop's clock. asyncio's own is `time.monotonic` behind a method, which costs as much again."""
+    return time.monotonic if getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time else loop.time
+
+
 class Owner(Protocol):
     """Whoever keeps the drivers: told when one falls idle and when it wakes."""
 
@@ -45,7 +54,7 @@ class Driver:
         self.source = source
         self.closed = False
         self._loop = loop
-        self._now = loop.time
+        self._now = clock_of(loop)
         self._owner = owner
         lock = Lock()
         self._acquire, self._release = lock.acquire, lock.release  # bound: half the cost of a with statement
@@ -88,6 +97,19 @@ class Driver:
         self._acquire()
         try:
             engine.ended(pick, how, self._now())
+        finally:
+            self._release()
+        if engine.outbox or engine.wakeup_at < self._armed_at:
+            self._obey()
+
+    def answered(self, pick: Pick, bad: bool) -> None:
+        """Head and end at once, of an answer that was whole when it was looked at: most are."""
+        engine = self.engine
+        self._acquire()
+        try:
+            now = self._now()
+            engine.responded(pick, bad, now)
+            engine.ended(pick, _OK, now)
         finally:
             self._release()
         if engine.outbox or engine.wakeup_at < self._armed_at:

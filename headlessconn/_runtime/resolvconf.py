@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 import dns.exception
+import dns.name
 import dns.resolver
 
 from headlessconn.core.names import Search
 from headlessconn.errors import OptionError
 from headlessconn.options import Options
 
+_BRACKETED = re.compile(r"\[(.*)\](?::(.*))?")  # [fd00::a], [fd00::a]:53
 MAX_SERVERS = 3  # glibc's MAXNS: what every other resolver on the machine uses too
 
 
@@ -28,9 +33,8 @@ class Server:
     def parse(cls, text: str) -> Server:
         """`10.96.0.10`, `127.0.0.1:5353`, `fd00::a`, `[fd00::a]:53`. Raises `OptionError`."""
         host, port = text, "53"
-        if text.startswith("["):
-            host, _, rest = text[1:].partition("]")
-            port = rest.removeprefix(":") or "53"
+        if bracketed := _BRACKETED.fullmatch(text):
+            host, port = bracketed[1], port if bracketed[2] is None else bracketed[2]
         elif text.count(":") == 1:
             host, _, port = text.partition(":")
         try:
@@ -75,16 +79,20 @@ class ResolvConf:
         return self._setting
 
     def _read(self) -> Setting:
-        options = self._options
-        resolver = dns.resolver.Resolver(configure=False)
+        options, before = self._options, self._setting
         try:
-            resolver.read_resolv_conf(options.resolv_conf)
-        except (OSError, dns.exception.DNSException):
-            # No file, or none with a nameserver in it: what was known stays; at first glibc's default, localhost.
-            if self._setting is not None:
-                return self._setting
-        found = [str(server) for server in resolver.nameservers if _is_address(server)][:MAX_SERVERS]
-        servers = self._servers or tuple(Server(address) for address in found) or (Server("127.0.0.1"),)
+            with open(options.resolv_conf, encoding="utf-8", errors="replace") as file:
+                resolver = _parsed(file)
+        except OSError:
+            if before is not None:
+                return before  # what was known stays
+            resolver = _parsed(())
+        servers = self._servers or tuple(Server(str(address)) for address in resolver.nameservers)[:MAX_SERVERS]
+        if not servers:
+            # It names no server: perhaps it is being written at this moment. At first glibc's default, localhost.
+            if before is not None:
+                return before
+            servers = (Server("127.0.0.1"),)
         domains = options.search
         if domains is None:
             domains = tuple(name.to_text() for name in resolver.search)
@@ -97,6 +105,26 @@ class ResolvConf:
         return Setting(servers, Search.of(domains, ndots, options.cluster_zone))
 
 
+def _parsed(lines: Iterable[str]) -> dns.resolver.Resolver:
+    """What dnspython reads in the lines, without the words at which it would give up on the whole file."""
+    resolver = dns.resolver.Resolver(configure=False)
+    text = io.StringIO("\n".join(" ".join(_readable(line.split())) for line in lines))
+    try:
+        resolver.read_resolv_conf(text)
+    except dns.resolver.NoResolverConfiguration:
+        pass  # no nameserver in it; the rest was read
+    return resolver
+
+
+def _readable(words: list[str]) -> list[str]:
+    match words:
+        case ["nameserver", address, *_]:
+            return words[:2] if _is_address(address) else []
+        case ["search" | "domain" as keyword, *domains]:
+            return [keyword, *filter(_is_name, domains)]
+    return words
+
+
 def _stamp(path: str) -> object:
     try:
         found = os.stat(path)
@@ -105,9 +133,17 @@ def _stamp(path: str) -> object:
     return (found.st_mtime_ns, found.st_ino, found.st_size)
 
 
-def _is_address(server: object) -> bool:
+def _is_address(text: str) -> bool:
     try:
-        ip_address(str(server).partition("%")[0])
+        ip_address(text)  # also with a scope: fe80::1%eth0
     except ValueError:
+        return False
+    return True
+
+
+def _is_name(text: str) -> bool:
+    try:
+        dns.name.from_text(text)
+    except dns.exception.DNSException:
         return False
     return True

@@ -18,8 +18,10 @@ from headlessconn.core.lookup import Question, Reply
 HEADER = 12
 SLICE = 250  # records read before the loop gets its turn: about 0.2 ms
 CHAIN = 16  # CNAMEs followed (BIND 16, Unbound 11)
+HOPS = 16  # pointers in one name, as dnspython has it; a server needs one
 
 _TYPES = {"A": 1, "AAAA": 28, "SRV": 33}
+_HOST = b"abcdefghijklmnopqrstuvwxyz0123456789-_*"  # what stands in names as it is; the rest is escaped
 _A, _CNAME, _SOA, _AAAA, _SRV, _OPT = 1, 5, 6, 28, 33, 41
 _IN = 1
 _RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
@@ -69,7 +71,7 @@ def read(data: bytes, question: Question, size: int, transport: str) -> Generato
     """Walk a checked reply; `size` is the length of its question section. Yields between slices of records.
 
     Raises `Malformed`: a name that loops or runs out, a length that does not fit, counts that do not match, bytes
-    left over.
+    left over, records that contradict each other. Records of types that mean nothing here are passed over unread.
     """
     _, flags, questions, answers, authorities, additionals = _counts(data)
     truncated = bool(flags & 0x0200)
@@ -94,25 +96,32 @@ class _Walk:
         self.at = at
         self.extended_rcode = 0
         self._data = data
-        self._question = question
         self._type = _TYPES[question.type]
-        self._names: dict[int, str] = {HEADER: question.name}  # decoded so far, by where they begin
-        self._by_owner: dict[str, list[bytes]] = {}
+        # Names decoded so far, by where they begin: the name ("" is the root), where its first pointer leads (0: it has
+        # none), where it ends in place, and how many pointers it has.
+        self._names: dict[int, tuple[str, int, int, int]] = {}
+        self._asked, _ = self._name(HEADER)  # in our spelling: `question.name` may escape otherwise
+        self._addresses: dict[str, list[bytes]] = {}
+        self._services: dict[str, list[tuple[int, str]]] = {}
         self._ttls: dict[str, int] = {}
         self._aliases: dict[str, tuple[str, int]] = {}
-        self._service_owners: dict[str, list[tuple[int, str]]] = {}
         self._glue: dict[str, list[bytes]] = {}
         self._glue_ttls: dict[str, int] = {}
-        self._negative_ttl: int | None = None
+        self._negative_ttls: dict[str, int] = {}
 
     def answers(self, count: int) -> Generator[None, None, None]:
         data, wanted = self._data, self._type
-        ttls, by_owner = self._ttls, self._by_owner
+        ttls, addresses = self._ttls, self._addresses
         end = len(data)
+        size = 16 if wanted == _AAAA else 4
         for i in range(count):
             if i % SLICE == SLICE - 1:
                 yield
-            owner, at = self._owner()
+            # As `_header`, written out: this loop is the cost of a thousand records.
+            if data[self.at : self.at + 2] == b"\xc0\x0c":  # a pointer to the question's name: nearly all owners
+                owner, at = self._asked, self.at + 2
+            else:
+                owner, at = self._name(self.at)
             if at + 10 > end:
                 raise Malformed("a record runs out")
             kind, cls, ttl, length = _record(data, at)
@@ -120,52 +129,41 @@ class _Walk:
             self.at = at + length
             if self.at > end:
                 raise Malformed("a record's data runs out")
-            if cls != _IN:
-                continue
             if ttl > 0x7FFFFFFF:
                 ttl = 0  # RFC 2181, section 8
-            if kind == _CNAME:
-                target, after = self._name(at)
-                if after != self.at:
-                    raise Malformed("a CNAME of another length than it says")
-                self._aliases.setdefault(owner, (target, ttl))
-                continue
-            if kind != wanted:
-                continue
-            if kind == _A or kind == _AAAA:
-                if length != (4 if kind == _A else 16):
+            if cls == _IN and kind == wanted:
+                if kind == _SRV:
+                    self._services.setdefault(owner, []).append(self._service(at, length))
+                elif length == size:
+                    found = addresses.get(owner)
+                    if found is None:
+                        found = addresses[owner] = []
+                    found.append(data[at : at + length])
+                else:
                     raise Malformed("an address of a wrong length")
-                found = by_owner.get(owner)
-                if found is None:
-                    found = by_owner[owner] = []
+                if ttls.get(owner, ttl) >= ttl:
                     ttls[owner] = ttl
-                elif ttl < ttls[owner]:
-                    ttls[owner] = ttl
-                found.append(data[at : at + length])
+            elif cls == _IN and kind == _CNAME:
+                target, before = self._alias(at), self._aliases.get(owner)
+                if before is not None and before[0] != target:
+                    raise Malformed("two CNAMEs for one name")
+                self._aliases[owner] = (target, ttl if before is None else min(ttl, before[1]))
             else:
-                if length < 7:
-                    raise Malformed("an SRV record too short")
-                _, _, port = _srv(data, at)
-                target, after = self._name(at + 6)
-                if after != self.at:
-                    raise Malformed("an SRV record of another length than it says")
-                self._service_owners.setdefault(owner, []).append((port, target))
-                ttls[owner] = min(ttls.get(owner, ttl), ttl)
+                self._unused(kind, cls, at, length)
 
     def authorities(self, count: int) -> Generator[None, None, None]:
         for i in range(count):
             if i % SLICE == SLICE - 1:
                 yield
-            _, kind, cls, ttl, at, length = self._header()
+            owner, kind, cls, ttl, at, length = self._header()
             if kind == _SOA and cls == _IN:
-                _, after = self._name(at)
-                _, after = self._name(after)
-                if after + 20 != at + length:
-                    raise Malformed("a SOA of another length than it says")
-                self._negative_ttl = min(0 if ttl > 0x7FFFFFFF else ttl, _u32(self._data, after + 16)[0])
+                if owner in self._negative_ttls:
+                    raise Malformed("two SOAs for one name")
+                self._negative_ttls[owner] = min(ttl, self._soa_minimum(at, length))
+            else:
+                self._unused(kind, cls, at, length)
 
     def additionals(self, count: int) -> Generator[None, None, None]:
-        data = self._data
         options = 0
         for i in range(count):
             if i % SLICE == SLICE - 1:
@@ -175,51 +173,58 @@ class _Walk:
                 options += 1
                 if owner != "." or options > 1:
                     raise Malformed("a second OPT record, or one with a name")
-                self.extended_rcode = ttl >> 24
+                self.extended_rcode = self._data[at - 6]  # the first byte of what is a TTL in other records
+                self._options(at)
             elif cls == _IN and (kind == _A or kind == _AAAA):
-                if length != (4 if kind == _A else 16):
-                    raise Malformed("an address of a wrong length")
-                if ttl > 0x7FFFFFFF:
-                    ttl = 0
-                self._glue.setdefault(owner, []).append(data[at : at + length])
+                self._unused(kind, cls, at, length)
+                self._glue.setdefault(owner, []).append(self._data[at : at + length])
                 self._glue_ttls[owner] = min(self._glue_ttls.get(owner, ttl), ttl)
+            else:
+                self._unused(kind, cls, at, length)
 
     def reply(self, rcode: str, truncated: bool, transport: str) -> Reply:
-        owner = self._question.name
+        owner = self._asked
         ttls: list[int] = []
         for _ in range(CHAIN):
-            alias = self._aliases.get(owner)
+            alias = None if owner in self._ttls else self._aliases.get(owner)
             if alias is None:
                 break
             owner, ttl = alias
             ttls.append(ttl)
         else:
-            raise Malformed(f"more than {CHAIN} CNAMEs, or a loop of them")
-        addresses = self._by_owner.get(owner, ())
-        services = self._service_owners.get(owner, [])
-        glue: dict[str, list[bytes]] = {}
-        if addresses or services:
+            raise Malformed(f"{CHAIN} CNAMEs or more, or a loop of them")
+        found = owner in self._ttls
+        if found and rcode == "NXDOMAIN":
+            raise Malformed("NXDOMAIN, and records all the same")  # RFC 2308: it is said of the last name of the chain
+        services = self._services.get(owner, [])
+        glue = {target: self._glue[target] for _, target in services if target in self._glue}
+        if found:
             ttls.append(self._ttls[owner])
-        for _, target in services:
-            if target in self._glue:
-                glue[target] = self._glue[target]
-        ttls.extend(self._glue_ttls[name] for name in glue)
-        found = bool(addresses or services)
+            ttls.extend(self._glue_ttls[target] for target in glue)
+        negative = None if found else self._negative_ttl(owner)
         return Reply(
             rcode,
-            frozenset(addresses),
+            frozenset(self._addresses.get(owner, ())),
             services,
             glue,
             float(min(ttls)) if found else None,
-            None if self._negative_ttl is None else float(self._negative_ttl),
+            None if negative is None else float(min(negative, *ttls)) if ttls else float(negative),
             truncated,
             transport,
         )
 
-    # ---- names -------------------------------------------------------------------------------------------------
+    def _negative_ttl(self, owner: str) -> int | None:
+        """Of the nearest SOA above the name that has no records: others say nothing about it."""
+        while owner not in self._negative_ttls:
+            if owner == ".":
+                return None
+            owner = owner.partition(".")[2] or "."
+        return self._negative_ttls[owner]
+
+    # ---- data of records ---------------------------------------------------------------------------------------
 
     def _header(self) -> tuple[str, int, int, int, int, int]:
-        owner, at = self._owner()
+        owner, at = self._name(self.at)
         if at + 10 > len(self._data):
             raise Malformed("a record runs out")
         kind, cls, ttl, length = _record(self._data, at)
@@ -227,32 +232,75 @@ class _Walk:
         self.at = at + length
         if self.at > len(self._data):
             raise Malformed("a record's data runs out")
-        return owner, kind, cls, ttl, at, length
+        return owner, kind, cls, 0 if ttl > 0x7FFFFFFF else ttl, at, length
 
-    def _owner(self) -> tuple[str, int]:
-        at = self.at
-        data = self._data
-        if data[at : at + 2] == b"\xc0\x0c":  # a pointer to the question's name: nearly all owners
-            return self._question.name, at + 2
-        return self._name(at)
+    def _unused(self, kind: int, cls: int, at: int, length: int) -> None:
+        """A record nobody asked for: well-formed all the same, or the message is not to be trusted."""
+        if kind == _OPT:
+            raise Malformed("an OPT record outside of the additional section")
+        if cls != _IN:
+            return
+        if kind == _A or kind == _AAAA:
+            if length != (4 if kind == _A else 16):
+                raise Malformed("an address of a wrong length")
+        elif kind == _SRV:
+            self._service(at, length)
+        elif kind == _CNAME:
+            self._alias(at)
+        elif kind == _SOA:
+            self._soa_minimum(at, length)
+
+    def _service(self, at: int, length: int) -> tuple[int, str]:
+        if length < 7:
+            raise Malformed("an SRV record too short")
+        _, _, port = _srv(self._data, at)
+        target, after = self._name(at + 6)
+        if after != self.at:
+            raise Malformed("an SRV record of another length than it says")
+        return port, target
+
+    def _alias(self, at: int) -> str:
+        target, after = self._name(at)
+        if after != self.at:
+            raise Malformed("a CNAME of another length than it says")
+        return target
+
+    def _soa_minimum(self, at: int, length: int) -> int:
+        _, after = self._name(at)
+        _, after = self._name(after)
+        if after + 20 != self.at:
+            raise Malformed("a SOA of another length than it says")
+        minimum: int = _u32(self._data, after + 16)[0]
+        return minimum
+
+    def _options(self, at: int) -> None:
+        """EDNS options are not read, but must fill their record exactly: code (2), length (2), data."""
+        while at + 4 <= self.at:
+            at += 4 + int.from_bytes(self._data[at + 2 : at + 4], "big")
+        if at != self.at:
+            raise Malformed("EDNS options of another length than they say")
+
+    # ---- names -------------------------------------------------------------------------------------------------
 
     def _name(self, at: int) -> tuple[str, int]:
         """The name at `at`, lower case with its final dot, and where it ends.
 
-        Each pointer must lead further back than the one before, so there can be no loop; a name has 255 bytes at most,
-        so a long chain of labels and pointers ends early.
+        A pointer leads back, each one further than the one before, to something that ends before what it was read in
+        begins: so there is no loop. Every place is remembered and decoded once, so that the cost of all names together
+        is in proportion to the message, however they point.
         """
         data, names = self._data, self._names
         end, back, total = len(data), at, 0
         after: int | None = None  # where the name ends in place, once a pointer has led away
-        labels: list[tuple[int, str]] = []
-        name = ""
+        passed: list[tuple[int, str, int]] = []
+        name, leads_to, ends, hops = "", 0, 0, 0
         while True:
             if at >= end:
                 raise Malformed("a name runs out")
             size = data[at]
             if size == 0:
-                after = at + 1 if after is None else after
+                ends = at + 1
+                after = ends if after is None else after
                 break
             if size >= 0xC0:
                 if at + 2 > end:
@@ -261,25 +309,36 @@ class _Walk:
                 if to >= back or to < HEADER:
                     raise Malformed("a pointer that does not lead back")
                 after = at + 2 if after is None else after
-                known = names.get(to)
-                if known is not None:
-                    name = known if known != "." else ""
-                    break
+                passed.append((at, "", to))
+                end = back
                 at = back = to
-                continue
-            if size > 63:
+            elif size > 63:
                 raise Malformed("a label of a reserved kind")
-            label = data[at + 1 : at + 1 + size]
-            total += size + 1
-            if len(label) != size or total > 254:
-                raise Malformed("a label runs out, or a name has more than 255 bytes")
-            if not label.isascii() or b"." in label:
-                raise Malformed("a label that is no host name's")
-            labels.append((at, label.decode("ascii").lower()))
-            at += size + 1
-        for where, text in reversed(labels):
-            name = f"{text}.{name}"
-            names[where] = name
-        if len(name) > 254:
-            raise Malformed("a name of more than 255 bytes")
+            else:
+                total += size + 1
+                if at + 1 + size > end or total > 254:
+                    raise Malformed("a label runs out, or a name has more than 255 bytes")
+                passed.append((at, _label(data[at + 1 : at + 1 + size]) + ".", 0))
+                at += size + 1
+            if after is not None and at in names:
+                name, leads_to, ends, hops = names[at]
+                if leads_to >= back or ends > end:
+                    raise Malformed("a pointer that does not lead back")
+                break
+        for where, label, to in reversed(passed):
+            if to:
+                leads_to, ends, hops = to, where + 2, hops + 1
+            name = label + name
+            names[where] = name, leads_to, ends, hops
+        if len(name) > 254 or hops > HOPS:
+            raise Malformed(f"a name of more than 255 bytes, or of more than {HOPS} pointers")
         return name or ".", after
+
+
+def _label(label: bytes) -> str:
+    """Lower case; bytes that host names do not have are escaped as in master files: dots, for one, and control codes
+    that would end up in a log."""
+    label = label.lower()
+    if not label.translate(None, _HOST):
+        return label.decode("ascii")
+    return "".join(chr(byte) if byte in _HOST else f"\\{byte:03d}" for byte in label)

@@ -11,15 +11,19 @@ answer's head is seen by a response class that adds one step to `start()`; the e
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import sys
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 try:
     import aiohttp
     from aiohttp.client_reqrep import ClientRequest, ClientResponse, ConnectionKey
     from aiohttp.connector import Connection
+    from aiohttp.hdrs import CONTENT_TYPE
 except ImportError as missing:  # pragma: no cover
     raise ImportError("headlessconn.adapters.aiohttp needs aiohttp: pip install aiohttp") from missing
 
@@ -32,13 +36,14 @@ from headlessconn.adapters._routes import PASS, Routes
 from headlessconn.client import Client, Service
 from headlessconn.core.endpoint import NO_DIAL, How, Key, address_of, port_of
 from headlessconn.core.member import Member
-from headlessconn.core.pick import ANSWERED, CONNECTED, Pick
+from headlessconn.core.pick import CONNECTED, ENDED, Pick
 
 DIALS = 8  # pods tried for one request: with one READY left among many dead, the dead are FAILING after one refusal
-BAD = range(500, 600)
-NOT_BAD = (501, 505)  # a method or version the application does not speak: the pod is well
+NOT_BAD = (501, 505)  # of those from 500 on: a method or version the application does not speak; the pod is well
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # which aiohttp sends a second time itself
 
 _OK = How.OK
+_NONE: frozenset[Key] = frozenset()
 
 
 class NoEndpoints(errors.NoEndpoints, aiohttp.ClientConnectorError):
@@ -84,9 +89,10 @@ class HeadlessConnector(aiohttp.TCPConnector):
         self._known: dict[tuple[str | None, int | None, str], _Route] = {}
         self._pods: set[tuple[str, int]] = set()  # addresses dialled on behalf of a Service
         self._watched: set[Driver] = set()
+        self._dialling: WeakKeyDictionary[asyncio.Task[Any], float] = WeakKeyDictionary()  # since when, by caller
         self._caller_factory = arguments.pop("socket_factory", None)
         self._timeout: aiohttp.ClientTimeout | None = None
-        self._dial_timeout: aiohttp.ClientTimeout | None = None
+        self._limits = aiohttp.ClientTimeout()  # what `_timeout` becomes for a pod
         super().__init__(socket_factory=self._make_socket, **arguments)
 
     async def connect(self, req: ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Connection:
@@ -96,7 +102,8 @@ class HeadlessConnector(aiohttp.TCPConnector):
             return await super().connect(req, traces, timeout)
         route = self._known.get((url.raw_host, url.port, url.scheme))
         if route is None or route.driver.closed:
-            found = await self._find_route(url)
+            async with asyncio.timeout(timeout.connect or None):
+                found = await self._find_route(url)
             if found is None:
                 return await super().connect(req, traces, timeout)
             route = found
@@ -106,30 +113,35 @@ class HeadlessConnector(aiohttp.TCPConnector):
             pick = await self._wait_for_pick(driver, req, timeout)
         if timeout is not self._timeout:
             self._adopt(timeout)
-        avoid: set[Key] | None = None
+        limits = self._limits
+        avoid = _NONE
         while True:
             member = pick.member
-            pod = route.pods.get(member.key) or self._add_pod(route, member)
+            pod = route.pods.get(member.key)
+            if pod is None:  # asked so, since a URL's truth costs 0.1 µs
+                pod = self._add_pod(route, member)
             named = req.server_hostname
-            began = self._loop.time()
             req.url = pod
             if route.tls_name is not None and named is None:
                 req.server_hostname = route.tls_name
             try:
-                connection = await super().connect(req, traces, self._dial_timeout)  # type: ignore[arg-type]
+                connection = await super().connect(req, traces, limits)
             except BaseException as error:
-                avoid = avoid or set()
-                if not self._dial_failed(driver, pick, error, began, timeout) or len(avoid) >= DIALS - 1:
+                avoid = avoid | {member.key}
+                left = self._dial_failed(driver, pick, error, limits)
+                if left is None or len(avoid) == DIALS:
                     raise
-                avoid.add(member.key)
                 other = driver.pick(avoid)
                 if type(other) is not Pick:
                     raise
-                pick = other
+                pick, limits = other, left
                 continue
             finally:
                 req.url = url
                 req.server_hostname = named
+            if req.method not in IDEMPOTENT and _has_hung_up(connection.protocol):
+                connection.close()
+                continue
             return self._watch(connection, driver, pick, req)
 
     async def close(self, *, abort_ssl: bool = False) -> None:
@@ -185,6 +197,8 @@ class HeadlessConnector(aiohttp.TCPConnector):
             sock = socket.socket(family=family, type=kind, proto=protocol)
         if info[4][:2] in self._pods:
             dial.keep_alive(sock, user_timeout=True)
+            if (task := asyncio.current_task()) is not None:
+                self._dialling[task] = self._loop.time()
         return sock
 
     # ---- evidence ----------------------------------------------------------------------------------------------
@@ -192,16 +206,9 @@ class HeadlessConnector(aiohttp.TCPConnector):
     def _adopt(self, timeout: aiohttp.ClientTimeout) -> None:
         """The session's time-outs, with TCP's own bounded for a pod, since there are others. Kept for the next request:
         a session has one."""
-        ours = self._client.options.connect_timeout
-        theirs = timeout.sock_connect
+        ours, theirs = self._client.options.connect_timeout, timeout.sock_connect
         self._timeout = timeout
-        self._dial_timeout = aiohttp.ClientTimeout(
-            total=timeout.total,
-            connect=timeout.connect,
-            sock_read=timeout.sock_read,
-            sock_connect=min(theirs, ours) if theirs else ours,
-            ceil_threshold=timeout.ceil_threshold,
-        )
+        self._limits = _limited(timeout, timeout.connect, min(theirs, ours) if theirs else ours)
 
     async def _wait_for_pick(self, driver: Driver, req: ClientRequest, timeout: aiohttp.ClientTimeout) -> Pick:
         wait = driver.engine.options.wait_for_endpoints
@@ -213,21 +220,27 @@ class HeadlessConnector(aiohttp.TCPConnector):
         return pick
 
     def _dial_failed(
-        self, driver: Driver, pick: Pick, error: BaseException, began: float, timeout: aiohttp.ClientTimeout
-    ) -> bool:
-        """Tell the engine; whether another pod may be tried."""
-        cause: BaseException = error
-        if isinstance(error, aiohttp.ClientConnectorError):
-            cause = error.os_error
-        how = dial.how_dial_failed(cause)
-        if how is How.DIAL_TIMEOUT and timeout.connect and self._loop.time() - began >= timeout.connect:
-            how = How.LOCAL  # the caller's `connect` also covers waiting for a place in the pool: it may be that
+        self, driver: Driver, pick: Pick, error: BaseException, limits: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientTimeout | None:
+        """Tell the engine. When another pod may be tried, what is left of the time-outs."""
+        since = self._dialling.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
+        how = dial.how_dial_failed(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error)
         if isinstance(error, aiohttp.ClientSSLError):
             how = How.LOCAL
+        elif how is How.CANCELLED or how is How.DIAL_TIMEOUT:
+            if since is None:
+                how = How.LOCAL  # no dial had begun: the caller waited for a place in the pool
+            elif limits.connect and pick.started_at + limits.connect < since + (limits.sock_connect or inf):
+                how = How.CANCELLED  # by `connect`, of which the wait for a place may have left little
         if how in NO_DIAL:
             driver.dialled(pick, how)
         driver.ended(pick, how)
-        return how in NO_DIAL
+        if how not in NO_DIAL:
+            return None
+        if not limits.connect:
+            return limits
+        left = pick.started_at + limits.connect - self._loop.time()
+        return _limited(limits, left, limits.sock_connect) if left > 0 else None
 
     def _watch(self, connection: Connection, driver: Driver, pick: Pick, req: ClientRequest) -> Connection:
         protocol = cast(Any, connection.protocol)
@@ -236,8 +249,9 @@ class HeadlessConnector(aiohttp.TCPConnector):
             pick.flags |= CONNECTED
         else:
             protocol.headlessconn_used = True
+            self._dialling.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
             driver.dialled(pick, _OK)
-        exchange = _Exchange(driver, pick, req, protocol, reused)
+        exchange = _Exchange(self, driver, pick, req, protocol, reused)
         connection.add_callback(exchange.released)
         connection.headlessconn_exchange = exchange  # type: ignore[attr-defined]
         req.response_class = _watched(req.response_class)
@@ -259,67 +273,109 @@ class _Route:
 class _Exchange:
     """One request on its connection, from `connect()` to the connection's release."""
 
-    __slots__ = ("done", "driver", "ended", "outer", "pick", "protocol", "req", "reused")
+    __slots__ = ("connector", "done", "driver", "outer", "pick", "protocol", "req", "response", "reused")
 
-    def __init__(self, driver: Driver, pick: Pick, req: ClientRequest, protocol: Any, reused: bool) -> None:
+    def __init__(
+        self, connector: HeadlessConnector, driver: Driver, pick: Pick, req: ClientRequest, protocol: Any, reused: bool
+    ) -> None:
+        self.connector = connector
         self.driver = driver
         self.pick = pick
         self.req = req
         self.protocol = protocol
         self.reused = reused
         self.outer = sys.exception()  # of a caller who is inside an `except` of his own
+        self.response: ClientResponse | None = None  # once its head has come
         self.done = False  # the connection was given back
-        self.ended = False
 
     def head(self, response: ClientResponse) -> None:
         """The head of the answer has come."""
+        self.response = response
         status = response.status
-        self.driver.responded(self.pick, status in BAD and status not in NOT_BAD)
-        if status == 101 or response.headers.get("Content-Type", "").startswith("text/event-stream"):
-            self.driver.streams(self.pick)
+        bad = status >= 500 and status not in NOT_BAD
         if self.done:
-            self.end(_OK)
+            self.driver.answered(self.pick, bad)
+            return
+        self.driver.responded(self.pick, bad)
+        if status == 101 or response.headers.get(CONTENT_TYPE, "").startswith("text/event-stream"):
+            self.driver.streams(self.pick)
+            _let_it_be_slow(self.protocol)
 
     def released(self) -> None:
-        """aiohttp gives the connection back, or closes it. In an `except` of aiohttp's the exception says why."""
+        """aiohttp gives the connection back, or closes it."""
         self.done = True
-        pick = self.pick
-        if not pick.is_listed:
+        if not self.pick.is_listed:
             self.protocol.force_close()  # before it returns to the pool: nobody will ask for that pod again
+        if self.response is not None:
+            # Whatever exception is in the air may be the caller's own; what befell the body is kept with the body.
+            error = self.response.content.exception()
+            self.end(_OK if error is None else self.blame(error))
+            return
+        # aiohttp closes it in its own `except`. A caller may be inside one of his own, but that one is older.
         error = sys.exception()
         if error is not None and error is not self.outer:
-            self.end(_how(error, self.reused, bool(pick.flags & ANSWERED)))
-        elif pick.flags & ANSWERED or self.req.response is None:
-            self.end(_OK if pick.flags & ANSWERED else How.CALLER)
+            self.end(self.blame(error))
+        elif self.req.response is None:
+            self.end(How.CALLER)
         # Else a small answer was whole before its head was looked at: `head` is about to come, and ends it.
 
     def failed(self, error: BaseException) -> None:
         """The head could not be read although the connection was given back."""
         if self.done:
-            self.end(_how(error, self.reused, False))
+            self.end(self.blame(error))
+
+    def blame(self, error: BaseException) -> How:
+        """What an exception of aiohttp's says about the pod."""
+        answered = self.response is not None
+        match error:
+            case _ if self.connector.closed:
+                return How.CALLER  # it was we who cut it
+            case asyncio.CancelledError() | GeneratorExit():
+                return How.CANCELLED
+            case aiohttp.ServerTimeoutError():
+                return How.TIMEOUT
+            case aiohttp.ClientPayloadError():
+                return How.RESET
+            case aiohttp.ServerDisconnectedError() | ConnectionError() | aiohttp.ClientOSError():
+                if self.protocol.is_connected():
+                    return How.CALLER  # the connection stands: what failed is the body that he sends
+                return How.RESET_REUSED if self.reused and not answered else How.RESET
+            case aiohttp.ClientResponseError() if not answered:
+                return How.BAD_STATUS  # what came is not HTTP
+            case TimeoutError() if not answered:
+                return How.TIMEOUT
+        return How.CALLER
 
     def end(self, how: How) -> None:
-        if not self.ended:
-            self.ended = True
+        if not self.pick.flags & ENDED:
             self.driver.ended(self.pick, how)
 
 
-def _how(error: BaseException, reused: bool, answered: bool) -> How:
-    """What an exception of aiohttp's says about the pod. After the head, only the connection's own."""
-    match error:
-        case asyncio.CancelledError() | GeneratorExit():
-            return How.CANCELLED
-        case aiohttp.ServerTimeoutError():
-            return How.TIMEOUT
-        case aiohttp.ClientPayloadError():
-            return How.RESET
-        case aiohttp.ServerDisconnectedError() | ConnectionError() | aiohttp.ClientOSError():
-            return How.RESET_REUSED if reused and not answered else How.RESET
-        case aiohttp.ClientResponseError():
-            return How.BAD_STATUS if not answered else How.CALLER
-        case TimeoutError() if not answered:
-            return How.TIMEOUT
-    return How.CALLER
+def _limited(
+    timeout: aiohttp.ClientTimeout, connect: float | None, sock_connect: float | None
+) -> aiohttp.ClientTimeout:
+    """The same time-outs with other ones for connecting."""
+    return aiohttp.ClientTimeout(timeout.total, connect, timeout.sock_read, sock_connect, timeout.ceil_threshold)
+
+
+def _has_hung_up(protocol: Any) -> bool:
+    """Whether the pod has closed a kept connection and the loop has not got round to noticing.
+
+    A pod that closes its idle connections at SIGTERM would lose each request that is sent in that gap; those that may
+    not be sent twice are worth a system call.
+    """
+    if not hasattr(protocol, "headlessconn_used") or not hasattr(select, "poll"):
+        return False
+    waiting = select.poll()
+    waiting.register(protocol.transport.get_extra_info("socket"), getattr(select, "POLLRDHUP", select.POLLIN))
+    return bool(waiting.poll(0))
+
+
+def _let_it_be_slow(protocol: Any) -> None:
+    """A stream's peer may read slowly: lift the kernel's limit for unacknowledged bytes; keep-alive stays on."""
+    sock = protocol.transport and protocol.transport.get_extra_info("socket")
+    if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
 
 
 class _Watching:

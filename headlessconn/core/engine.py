@@ -297,6 +297,7 @@ class Engine:
         else:
             self._health.answered_well(pick.member, trial, now)
         if trial:
+            pick.flags &= ~TRIAL  # it is judged: its end, which may be long after, makes no room for another
             self._care_at = self._next_care()
         self._settle(now)
 

@@ -36,6 +36,8 @@ def advice(answer: Answer | None, trouble: str, target: str) -> str:
             "The name exists but lists no address: check that the Service is headless (clusterIP: None), that its pods "
             "are ready, and its IP family."
         )
+    if answer.why.startswith("several ports"):
+        return "Say which port is meant, by its name (orders.shop:http) or its number."
     return "Check the name, the port, and the Service's pods."
 
 
@@ -83,4 +85,5 @@ def _members(view: Snapshot) -> list[str]:
 def _waiting(view: Snapshot) -> list[str]:
     if not view.waiting:
         return []
-    return [f"{view.waiting} callers wait. {advice(view.answer, view.trouble, view.target)}"]
+    callers = "1 caller waits" if view.waiting == 1 else f"{view.waiting} callers wait"
+    return [f"{callers}. {advice(view.answer, view.trouble, view.target)}"]

@@ -62,7 +62,8 @@ class Health:
         if member.state is not State.FAILING:
             return
         member.dial_failures = 0
-        if outlier.is_outlier(member, self._options) and outlier.may_eject(*self._members.counts()):
+        ready, ejected = self._members.counts()
+        if outlier.is_outlier(member, self._options) and outlier.may_eject(ready + 1, ejected):  # it would be one more
             self._members.move(member, "reconnect", "connects again, but had answered badly", now)
             member.retry_at = now
         else:

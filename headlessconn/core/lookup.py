@@ -7,7 +7,7 @@ What must survive from one look-up to the next (the pinned name, the address fam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal, TypeAlias
 
@@ -22,6 +22,9 @@ RecordType: TypeAlias = Literal["A", "AAAA", "SRV"]
 NEGATIVE_MAX = 300.0
 TTL_MAX = 86400.0  # a TTL of years (RFC 2181 allows 68) means "never" to no one here
 SRV_TARGETS = 64  # questions at once for SRV targets that came without glue
+SRV_TARGETS_MAX = 1024  # and in all: a look-up has three seconds
+NAME_MAX = 254  # characters, the final dot among them: 255 bytes in a message
+_SIZES = {"A": 4, "AAAA": 16}  # bytes of an address
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +91,20 @@ class Lookup:
         self._now = now
         self._prefix = f"_{target.port_name}._tcp." if target.port_name else ""
         self._by_srv = target.port is None
-        if memory.pinned:
-            self._candidates: list[str] = [memory.pinned]
-        else:
-            self._candidates = list(search.candidates(target.host, target.absolute))
+        candidates = (memory.pinned,) if memory.pinned else search.candidates(target.host, target.absolute)
+        self._candidates = [name for name in candidates if len(self._prefix + name) <= NAME_MAX]
         self._name = ""
-        self._first_name = self._candidates[0]
+        self._first_name = candidates[0]
         self._families: list[RecordType] = []
         self._nodata: tuple[str, Reply] | None = None  # a candidate in the zone that exists without records
         self._nxdomain: Reply | None = None
-        self._namespace_asked = False
+        self._namespace_asked = self._is_namespace_question = False
         self._ours = False  # the namespace exists, so nothing outside the zone is ever meant
-        self._srv: Reply | None = None
         self._first_empty: Reply | None = None
+        self._srv: Reply | None = None
+        self._without_glue: list[str] = []  # targets that came without an address
+        self._unasked: list[str] = []  # those of them still to be asked for in this family
+        self._found: dict[str, frozenset[bytes]] = {}
         self._next_candidate()
 
     def told(self, replies: Sequence[Reply]) -> None:
@@ -111,9 +115,9 @@ class Lookup:
         self._memory.answered = True
         if self._srv is not None:
             return self._srv_addresses(replies)
-        reply = replies[0]
         if self._is_namespace_question:
-            return self._namespace(reply)
+            return self._namespace(replies)
+        reply = replies[0]
         if self._by_srv:
             return self._services(reply)
         self._addresses(reply)
@@ -142,20 +146,15 @@ class Lookup:
             return False
         if not self._search.in_cluster or self._nxdomain is None:
             return False
-        return self._search.namespace_name(self._target.host) is not None
+        return bool(self._search.namespace_names(self._target.host))
 
     def _ask_namespace(self) -> None:
-        self._namespace_asked = True
-        name = self._search.namespace_name(self._target.host)
-        assert name is not None
-        self._ask(Question(name, "A"))
+        self._namespace_asked = self._is_namespace_question = True
+        self._ask(*(Question(name, "A") for name in self._search.namespace_names(self._target.host)))
 
-    @property
-    def _is_namespace_question(self) -> bool:
-        return self._namespace_asked and self.questions[0].name == self._search.namespace_name(self._target.host)
-
-    def _namespace(self, reply: Reply) -> None:
-        self._ours = reply.rcode == "NOERROR"
+    def _namespace(self, replies: Sequence[Reply]) -> None:
+        self._is_namespace_question = False
+        self._ours = any(reply.rcode == "NOERROR" for reply in replies)
         self._next_candidate()
 
     def _exhausted(self) -> None:
@@ -184,9 +183,7 @@ class Lookup:
             return self._no_news("truncated over TCP")
         memory = self._memory
         if reply.addresses:
-            if memory.family is None or question.type == memory.family:
-                memory.family, memory.empty_since = question.type, inf
-            elif not self._may_change_family(question.type):
+            if not self._may_use(question.type):
                 return self._nobody("NODATA", self._name, self._first_empty or reply)
             port = self._target.port or 0
             suffix = port.to_bytes(2, "big")
@@ -205,13 +202,13 @@ class Lookup:
         first, self._first_empty = self._first_empty, None
         return first if first is not None and first.rcode == "NOERROR" else reply
 
-    def _may_change_family(self, family: RecordType) -> bool:
-        """Only after the family in use was empty for hold_nx while the other had records."""
+    def _may_use(self, family: RecordType) -> bool:
+        """Another family than the one in use only after that was empty for hold_nx while the other had records."""
         memory = self._memory
-        if memory.empty_since == inf:
-            memory.empty_since = self._now
-        if self._now - memory.empty_since < self._options.hold_nx:
-            return False
+        if memory.family is not None and family != memory.family:
+            memory.empty_since = min(memory.empty_since, self._now)
+            if self._now - memory.empty_since < self._options.hold_nx:
+                return False
         memory.family, memory.empty_since = family, inf
         return True
 
@@ -219,84 +216,111 @@ class Lookup:
 
     def _services(self, reply: Reply) -> None:
         if not reply.services:
+            if reply.truncated:
+                return self._no_news("truncated over TCP")
+            self._memory.empty_since = inf  # both families are empty: this is no change of family
             return self._empty(reply)
         ports = {port for port, _ in reply.services}
         if not self._prefix and len(ports) > 1:
             listed = ", ".join(map(str, sorted(ports)))
             return self._nobody(f"several ports ({listed}): name one", self._name, reply)
+        if reply.truncated and len(ports) > 1:
+            return self._no_news("truncated over TCP, with several ports")
+        usable = dict.fromkeys(target for port, target in reply.services if port and target != ".")
+        if not usable:
+            return self._empty(Reply("NOERROR", negative_ttl=reply.ttl))
+        self._srv = reply
+        self._families = self._family_order()
+        # Glue of one family is enough: in a dual-stack Service each address has a target of its own.
+        self._without_glue = [target for target in usable if target not in reply.glue]
         if reply.truncated:
             # SRV overflows 64 KiB from about 840 pods on. The addresses alone fit up to 4092 of them.
-            if len(ports) > 1:
-                return self._no_news("truncated over TCP, with several ports")
-            self._srv = reply
-            return self._ask(Question(self._prefix + self._name, self._glue_family(reply)))
-        missing = self._without_glue(reply)
-        if not missing:
-            return self._from_glue(reply)
-        self._srv = reply
-        if len(ports) == 1 and self._prefix and self._search.is_inside(self._name):
+            return self._ask_by_port_name()
+        if self._without_glue and len(ports) == 1 and self._prefix and self._search.is_inside(self._name):
             # One question instead of one a pod: A on `_http._tcp.<service>` answers those that have that port.
-            return self._ask(Question(self._prefix + self._name, self._glue_family(reply)))
-        family = self._glue_family(reply)
-        self._ask(*(Question(target, family) for target in missing[:SRV_TARGETS]))
+            return self._ask_by_port_name()
+        if len(self._without_glue) > SRV_TARGETS_MAX:
+            return self._no_news(f"SRV lists {len(self._without_glue)} pods without their addresses")
+        self._by_target()
 
-    def _glue_family(self, reply: Reply) -> RecordType:
-        match self._options.family:
-            case "4":
-                return "A"
-            case "6":
-                return "AAAA"
-        if self._memory.family is not None:
-            return self._memory.family
-        sizes = {len(address) for addresses in reply.glue.values() for address in addresses}
-        return "AAAA" if sizes == {16} else "A"
+    def _ask_by_port_name(self) -> None:
+        self._ask(Question(self._prefix + self._name, self._families.pop(0)))
 
-    def _without_glue(self, reply: Reply) -> list[str]:
-        size = 4 if self._glue_family(reply) == "A" else 16
-        targets = dict.fromkeys(target for _, target in reply.services if target != ".")
-        return [t for t in targets if not any(len(address) == size for address in reply.glue.get(t, ()))]
-
-    def _from_glue(self, reply: Reply, more: Mapping[str, frozenset[bytes]] | None = None) -> None:
-        family = self._glue_family(reply)
-        size = 4 if family == "A" else 16
-        about: dict[Key, Facts] = {}
-        for port, target in reply.services:
-            suffix = port.to_bytes(2, "big")
-            facts = Facts(target)
-            for address in (*reply.glue.get(target, ()), *(more or {}).get(target, ())):
-                if len(address) == size and port:
-                    about[address + suffix] = facts
-        if not about:
-            return self._empty(Reply("NOERROR", negative_ttl=reply.ttl))
-        self._memory.family = family
-        self._records(frozenset(about), reply, about)
+    def _ask_targets(self, family: RecordType) -> None:
+        some, self._unasked = self._unasked[:SRV_TARGETS], self._unasked[SRV_TARGETS:]
+        self._ask(*(Question(target, family) for target in some))
 
     def _srv_addresses(self, replies: Sequence[Reply]) -> None:
         """The addresses that the SRV reply came without."""
-        srv = self._srv
-        assert srv is not None
-        self._srv = None
         if any(reply.truncated for reply in replies):
             return self._no_news("truncated over TCP")
-        ttl = min((r.ttl for r in (srv, *replies) if r.ttl is not None), default=None)
         if self.questions[0].name == self._prefix + self._name:
-            addresses = replies[0].addresses
-            if not addresses:
-                return self._no_news("SRV lists pods, and no address can be had for them")
-            suffix = srv.services[0][0].to_bytes(2, "big")
-            self._memory.family = self.questions[0].type
-            merged = Reply("NOERROR", ttl=ttl, transport=replies[0].transport)
-            return self._records(frozenset([address + suffix for address in addresses]), merged, self._names(srv))
-        found = {question.name: reply.addresses for question, reply in zip(self.questions, replies, strict=True)}
-        self._from_glue(Reply("NOERROR", services=srv.services, glue=srv.glue, ttl=ttl, transport=srv.transport), found)
+            return self._by_port_name(replies[0])
+        for question, reply in zip(self.questions, replies, strict=True):
+            self._found[question.name] = self._found.get(question.name, frozenset()) | reply.addresses
+        self._learn_ttl(replies)
+        if self._unasked:
+            return self._ask_targets(self.questions[0].type)
+        self._by_target()
 
-    def _names(self, srv: Reply) -> dict[Key, Facts]:
-        """Hostnames of the endpoints for which a truncated reply still had glue."""
-        return {
-            address + port.to_bytes(2, "big"): Facts(target)
-            for port, target in srv.services
-            for address in srv.glue.get(target, ())
-        }
+    def _by_port_name(self, reply: Reply) -> None:
+        family = self.questions[0].type
+        if not reply.addresses:
+            if self._families:
+                return self._ask_by_port_name()
+            return self._no_address()
+        if not self._may_use(family):
+            return self._nobody("NODATA", self._name, reply)
+        self._learn_ttl((reply,))
+        srv = self._srv
+        assert srv is not None
+        suffix = srv.services[0][0].to_bytes(2, "big")
+        keys = frozenset([address + suffix for address in reply.addresses])
+        self._records(keys, replace(srv, transport=reply.transport), self._named(srv, _SIZES[family]))
+
+    def _by_target(self) -> None:
+        """The addresses of all targets, of one family. Those that came without glue are asked for first: a set lacks
+        nobody."""
+        srv = self._srv
+        assert srv is not None
+        for family in self._family_order():
+            if self._without_glue and family in self._families:
+                self._families.remove(family)
+                self._unasked = list(self._without_glue)
+                return self._ask_targets(family)
+            about = self._named(srv, _SIZES[family])
+            if about:
+                if not self._may_use(family):
+                    return self._nobody("NODATA", self._name, Reply("NOERROR", negative_ttl=srv.ttl))
+                return self._records(frozenset(about), srv, about)
+        self._no_address()
+
+    def _named(self, srv: Reply, size: int) -> dict[Key, Facts]:
+        """The endpoints of which a target's name and an address are known, the addresses `size` bytes long."""
+        about: dict[Key, Facts] = {}
+        for port, target in srv.services:
+            suffix = port.to_bytes(2, "big")
+            facts = Facts(target)
+            for address in (*srv.glue.get(target, ()), *self._found.get(target, ())):
+                if port and len(address) == size:
+                    about[address + suffix] = facts
+        return about
+
+    def _no_address(self) -> None:
+        """SRV lists pods: they have addresses of the family that is not wanted, or have just gone."""
+        srv, self._srv = self._srv, None
+        assert srv is not None
+        sizes = {len(address) for glue in srv.glue.values() for address in glue}
+        if sizes and sizes.isdisjoint(_SIZES[family] for family in self._family_order()):
+            return self._empty(Reply("NOERROR", negative_ttl=srv.ttl))
+        self._no_news("SRV lists pods, and no address can be had for them")
+
+    def _learn_ttl(self, replies: Sequence[Reply]) -> None:
+        """The set is as old as the oldest reply that it is made of."""
+        srv = self._srv
+        assert srv is not None
+        ttl = min((r.ttl for r in (srv, *replies) if r.ttl is not None), default=None)
+        self._srv = replace(srv, ttl=ttl)
 
     # ---- ends --------------------------------------------------------------------------------------------------
 

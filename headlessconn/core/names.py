@@ -44,21 +44,26 @@ class Search:
         """Whether any candidate lies in the zone; what cannot is none of our business, and costs no query."""
         return any(self.is_inside(name) for name in self.candidates(host, absolute))
 
-    def namespace_name(self, host: str) -> str | None:
-        """`<namespace>.svc.<zone>` of a written name: an empty non-terminal, there exactly when the namespace is.
+    def namespace_names(self, host: str) -> tuple[str, ...]:
+        """Names of which one exists exactly when a written name is the cluster's, whether or not it has a ready pod.
 
-        `orders.shop` and `db-0.db.data` name their namespace last; a single label means the search list's own.
+        `orders.shop` and `db-0.db.data` name their namespace last, and `<namespace>.svc.<zone>` exists when that does
+        (an empty non-terminal); a single label means the search list's own. Two labels may also be a pod and its
+        Service in the own namespace (`db-0.db`): then the Service's name exists while any of its pods is ready.
         """
         zone = self.zone
-        name = absolute_name(host)
-        inner = name.removesuffix(zone) if is_under(name, zone) else name
-        labels = [label for label in inner.split(".") if label]
-        if labels and labels[-1] == "svc":
-            labels.pop()
-        if len(labels) >= 2:
-            return f"{labels[-1]}.svc.{zone}"
         own = next((domain for domain in self.domains if domain.endswith(f".svc.{zone}")), None)
-        return own
+        name = absolute_name(host)
+        if is_under(name, zone):
+            own, name = None, name.removesuffix(zone)
+        labels = [label for label in name.split(".") if label]
+        if labels and labels[-1] == "svc":
+            own = None
+            labels.pop()
+        if len(labels) < 2:
+            return (own,) if own else ()
+        namespace = f"{labels[-1]}.svc.{zone}"
+        return (namespace, f"{labels[-1]}.{own}") if own and len(labels) == 2 else (namespace,)
 
 
 def absolute_name(name: str) -> str:

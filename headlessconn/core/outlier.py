@@ -6,6 +6,8 @@ three pods dead, mean minus 1.9 deviations is below zero).
 
 from __future__ import annotations
 
+from math import inf
+
 from headlessconn.core.member import Member
 from headlessconn.options import Options
 
@@ -27,7 +29,11 @@ def is_outlier(member: Member, options: Options) -> bool:
 
 
 def sentence(member: Member, options: Options, now: float) -> float:
-    """Until when the member stays out: base, doubled for each ejection not yet forgiven, to a maximum."""
-    forgiven = int((now - member.readmitted_at) / FORGIVEN_EVERY) if member.ejections else 0
+    """Until when the member stays out: base, doubled for each ejection not yet forgiven, to a maximum.
+
+    Only time served since its readmission forgives: not the sentence, nor the wait for a request that tries it.
+    """
+    forgiven = int(max(0.0, now - member.readmitted_at) / FORGIVEN_EVERY)
     member.ejections = max(0, member.ejections - forgiven) + 1
+    member.readmitted_at = inf
     return now + min(options.eject_base * 2.0 ** (min(member.ejections, 30) - 1), options.eject_max)

@@ -8,7 +8,7 @@ import random
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -287,7 +287,7 @@ class EmbeddedCluster:
         return self.zone.nameserver
 
     @property
-    def resolver(self) -> dict[str, object]:
+    def resolver(self) -> dict[str, Any]:
         """What a pod's resolv.conf would say, as keyword arguments: `nameservers`, `search`, `ndots`."""
         return {"nameservers": [self.nameserver], "search": list(self.search), "ndots": self.ndots}
 

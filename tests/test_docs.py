@@ -1,0 +1,266 @@
+"""The manual builds without a warning, tells of everything that is public, and its listings are files that run."""
+
+import ast
+import asyncio
+import html
+import importlib
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import fields
+from functools import cached_property
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import aiohttp
+import pytest
+
+import headlessconn
+from headlessconn import errors
+from headlessconn.adapters import aiohttp as adapter
+from headlessconn.core.member import MOVES, State
+from headlessconn.options import Options
+from headlessconn.testing import EmbeddedCluster, sim
+from headlessconn.testing.zone import Listed, Port
+from tests.tiers import require
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+EXAMPLES = DOCS / "examples"
+BUILDERS = ("sphinx", "myst_parser", "furo")
+
+
+# --- The manual, built -------------------------------------------------------------------------------------------
+
+
+class Manual:
+    """The built pages, by name without ending."""
+
+    def __init__(self, folder: Path) -> None:
+        self.pages = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.html"))}
+
+    def text(self, page: str) -> str:
+        """What a reader sees."""
+        return html.unescape(re.sub(r"<[^>]+>", "", self.pages[page]))
+
+    @cached_property
+    def anchors(self) -> set[str]:
+        return {found for page in self.pages.values() for found in re.findall(r'id="(headlessconn[^"]*)"', page)}
+
+
+@pytest.fixture(scope="module")
+def manual(tmp_path_factory: pytest.TempPathFactory) -> Manual:
+    missing = [name for name in BUILDERS if find_spec(name) is None]
+    require("docs", not missing, f"no {', '.join(missing)} here (make docs installs what the manual is built with)")
+    built, trees = tmp_path_factory.mktemp("manual"), tmp_path_factory.mktemp("trees")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(trees), str(DOCS), str(built)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return Manual(built)
+
+
+def test_every_option_is_explained(manual: Manual) -> None:
+    for option in fields(Options):
+        assert f"headlessconn.Options.{option.name}" in manual.anchors
+        assert repr(option.default) in manual.text("options")
+
+
+def test_every_error_is_explained(manual: Manual) -> None:
+    classes = [error for error in vars(errors).values() if isinstance(error, type)]
+    found = [error for error in classes if error.__module__ == errors.__name__]
+    assert found
+    for error in found:
+        assert f"headlessconn.errors.{error.__name__}" in manual.anchors
+        assert error.__name__ in manual.text("errors")
+
+
+def test_every_public_name_is_there(manual: Manual) -> None:
+    for name in headlessconn.__all__:
+        assert {f"headlessconn.{name}", f"headlessconn.errors.{name}"} & manual.anchors, name
+    for name in adapter.__all__:
+        assert f"headlessconn.adapters.aiohttp.{name}" in manual.anchors
+    for name in headlessconn.testing.__all__:
+        assert f"headlessconn.testing.{name}" in manual.anchors
+    for name in set(sim.__all__) - {"Event", "SimClient"}:  # what the others give or take
+        homes = {f"headlessconn.testing.sim.{name}", f"headlessconn.testing.sim.events.{name}"}
+        assert homes & manual.anchors, name
+
+
+def test_every_command_is_there_with_its_options(manual: Manual) -> None:
+    typer = pytest.importorskip("typer.main")
+    from headlessconn.cli.app import app
+
+    page = manual.text("command-line")
+    commands = typer.get_command(app).commands
+    assert commands
+    for name, command in commands.items():
+        assert f"$ headlessconn {name} --help" in page
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                assert parameter.opts[0] in page, f"{name} {parameter.opts[0]}"
+
+
+def test_every_state_and_move_is_drawn_and_listed(manual: Manual) -> None:
+    page = manual.pages["life-of-an-endpoint"]
+    diagram, _, table = page[page.index('<svg class="diagram"') :].partition("</svg>")
+    for state in State:
+        assert f">{state.name}<" in diagram
+        assert f">{state.name}<" in table
+    for _, cause in MOVES:
+        assert re.search(rf"\b{cause}\b", diagram)
+        assert f"<em>{cause}</em>" in table
+
+
+def test_what_dns_answers_do_is_as_the_design_has_it(manual: Manual) -> None:
+    """The rows are found out by running the engine. These are the promises of the page's first paragraphs."""
+    page = manual.pages["dns-answers"]
+    cells = [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL)]
+    rows = {re.sub(r"<[^>]+>|\n", "", row[0]): [html.unescape(cell) for cell in row[1:]] for row in cells if row}
+    for says in ("SERVFAIL from every server", "REFUSED from every server", "truncated even over TCP"):
+        meaning, at_once, later, _ = rows[says]
+        assert "no news" in meaning
+        assert "3 pods" in at_once
+        assert "stays so" in later
+    for says in ("NXDOMAIN", "NODATA for A and AAAA"):
+        meaning, at_once, later, again = rows[says]
+        assert "nobody" in meaning
+        assert "3 pods, held for 10\N{NO-BREAK SPACE}s" in at_once
+        assert "empty" in later
+        assert "1\N{NO-BREAK SPACE}s" in again
+
+
+def test_the_manual_fetches_nothing(manual: Manual) -> None:
+    for name, page in manual.pages.items():
+        for tag in re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", page):
+            assert not re.search(r'(?:src|href)="(?:https?:)?//', tag), f"{name}: {tag}"
+
+
+# --- The listings ------------------------------------------------------------------------------------------------
+
+
+def test_every_listing_is_a_file_that_is_run_here() -> None:
+    shown = {
+        (DOCS / found).resolve()
+        for page in DOCS.glob("*.md")
+        for found in re.findall(r"\{literalinclude\} (\S+)", page.read_text(encoding="utf-8"))
+    }
+    files = {path for path in (*EXAMPLES.iterdir(), *(ROOT / "examples").iterdir()) if path.is_file()}
+    assert shown == files
+    here = Path(__file__).read_text(encoding="utf-8")
+    run_here = {path for path in files if path.parent == EXAMPLES and not path.name.startswith("test_")}
+    run_here.remove(EXAMPLES / "orders_client.py")  # by its tests
+    assert not [path.name for path in run_here if f'"{path.stem}' not in here]
+
+
+def load(name: str) -> ModuleType:
+    spec = spec_from_file_location(f"docs_examples_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def surroundings() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+
+
+def test_the_tutorial_prints_what_it_says() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "tutorial.py"],
+        cwd=EXAMPLES,
+        env=surroundings(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    two, three, explained, *_, one = ran.stdout.splitlines()
+    for line, begins, names in (
+        (two, "two pods:", {"orders-0", "orders-1"}),
+        (three, "three pods:", {"orders-0", "orders-1", "orders-2"}),
+        (one, "one pod:", {"orders-0"}),
+    ):
+        assert line.startswith(begins)
+        assert ast.literal_eval(line.partition(":")[2].strip()).keys() == names
+    assert "3 endpoints: 3 ready" in explained
+
+
+def test_the_example_tests_pass_in_a_project_without_other_plugins() -> None:
+    tests = [path.name for path in sorted(EXAMPLES.glob("test_*.py"))]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "headlessconn.testing.plugin", "-p", "no:cacheprovider", "-q", *tests],
+        cwd=EXAMPLES,
+        env=surroundings(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+async def test_the_connector_as_it_is_with_settings_and_with_targets() -> None:
+    connector = load("connector")
+    async with EmbeddedCluster() as cluster:
+        orders = await cluster.service("orders", pods=1)
+        pod = orders.pods[0]
+        assert pod.name in await connector.simply(pod.url)
+        assert pod.name in await connector.with_targets("http://orders/", f"static:///{pod.address}:{pod.port}")
+        if not cluster.one_address:  # else a URL cannot name the pods' ports
+            assert pod.name in await connector.with_settings(orders.url, **cluster.resolver)
+
+
+async def test_any_protocol_by_pick_and_by_connection() -> None:
+    any_protocol = load("any_protocol")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.readline() == b"PING\r\n":
+            writer.write(b"+PONG\r\n")
+        await reader.read()  # until the client hangs up
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, EmbeddedCluster() as cluster, headlessconn.Client(None, **cluster.resolver) as client:
+        cluster.zone.headless("cache.shop", [Listed("127.0.0.1", (Port("redis", port),))])
+        cache = client.service("cache.shop:redis")
+        assert await any_protocol.ping(cache) == "+PONG"
+        assert await any_protocol.ping_simply(cache) == "+PONG"
+
+
+async def test_watching_says_who_came_and_how_all_are(capsys: pytest.CaptureFixture[str]) -> None:
+    watching = load("watching")
+    async with EmbeddedCluster(ttl=1) as cluster, headlessconn.Client(None, **cluster.resolver) as client:
+        orders = await cluster.service("orders", pods=1)
+        service = client.service(orders.target)
+        following = asyncio.create_task(watching.follow(service))
+        await service.ready()
+        await orders.add()
+        await service.ready(min_endpoints=2)
+        async with service.pick() as pick, aiohttp.ClientSession() as session:
+            async with session.get(f"http://{pick.host}:{pick.port}/") as response:
+                assert response.status == 200
+            gauges = list(watching.gauges(service))
+        await client.aclose()
+        await following
+    lines = capsys.readouterr().out.splitlines()
+    assert Counter(line.partition(": ")[2] for line in lines)["unknown -> ready (listed)"] == 2
+    assert f'headlessconn_ready{{target="{orders.target}"}} 2' in gauges
+    for line in gauges:
+        assert re.fullmatch(r'[a-z_]+\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\} [0-9.]+', line), line
+
+
+def test_the_manifest_selects_its_pods_and_is_headless() -> None:
+    manifest = EXAMPLES / "orders.yaml"
+    require("docs", find_spec("yaml"), "no yaml here (make docs installs what the manual is built with)")
+    service, deployment = importlib.import_module("yaml").safe_load_all(manifest.read_text(encoding="utf-8"))
+    pod = deployment["spec"]["template"]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
+    (published,), (container,) = service["spec"]["ports"], pod["spec"]["containers"]
+    assert published["port"] == published["targetPort"] == container["ports"][0]["containerPort"]
+    asleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert asleep < pod["spec"]["terminationGracePeriodSeconds"]
