@@ -92,9 +92,10 @@ class Lookup:
         self._prefix = f"_{target.port_name}._tcp." if target.port_name else ""
         self._by_srv = target.port is None
         candidates = (memory.pinned,) if memory.pinned else search.candidates(target.host, target.absolute)
+        self._walked = tuple(candidates)
         self._candidates = [name for name in candidates if len(self._prefix + name) <= NAME_MAX]
         self._name = ""
-        self._first_name = candidates[0]
+        self._meant = candidates[0]  # the name to speak of when none gives records
         self._families: list[RecordType] = []
         self._nodata: tuple[str, Reply] | None = None  # a candidate in the zone that exists without records
         self._nxdomain: Reply | None = None
@@ -154,7 +155,11 @@ class Lookup:
 
     def _namespace(self, replies: Sequence[Reply]) -> None:
         self._is_namespace_question = False
-        self._ours = any(reply.rcode == "NOERROR" for reply in replies)
+        existing = [q.name for q, reply in zip(self.questions, replies, strict=True) if reply.rcode == "NOERROR"]
+        if existing:
+            self._ours = True
+            inside = [name for name in self._walked if name.endswith(f".{existing[0]}")]
+            self._meant = min(inside, key=len, default=self._meant)
         self._next_candidate()
 
     def _exhausted(self) -> None:
@@ -162,7 +167,8 @@ class Lookup:
             name, reply = self._nodata
             self._nobody("NODATA", name, reply)
         elif self._nxdomain is not None:
-            self._nobody("NXDOMAIN", self._first_name, self._nxdomain)
+            why = "NODATA" if self._nxdomain.rcode == "NOERROR" else "NXDOMAIN"  # the former from outside the zone
+            self._nobody(why, self._meant, self._nxdomain)
         else:
             self._no_news("no name to ask")
 
@@ -223,6 +229,7 @@ class Lookup:
         ports = {port for port, _ in reply.services}
         if not self._prefix and len(ports) > 1:
             listed = ", ".join(map(str, sorted(ports)))
+            self._nodata = (self._name, reply)
             return self._nobody(f"several ports ({listed}): name one", self._name, reply)
         if reply.truncated and len(ports) > 1:
             return self._no_news("truncated over TCP, with several ports")
