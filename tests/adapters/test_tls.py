@@ -113,7 +113,7 @@ async def test_a_web_socket_over_tls(authority: Authority) -> None:
 
 
 async def test_a_handshake_without_an_answer_goes_to_another_pod(authority: Authority) -> None:
-    options = {"connect_timeout": 0.4}
+    options = {"connect_timeout": 1.0}
     async with tls_shop(authority, "orders.shop", options=options) as (world, _), world.session() as session:
         await world.service.ready(2)
         frozen, well = world.orders.pods

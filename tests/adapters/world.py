@@ -56,6 +56,11 @@ class Shop:
         return self.member(pod).state.value
 
     @property
+    def states(self) -> list[str]:
+        """The states of all pods that the engine knows, sorted."""
+        return sorted(member.state.value for member in self.view.members)
+
+    @property
     def load(self) -> tuple[int, int]:
         """Requests in flight and long-lived connections, over all pods, as the engine counts them."""
         members = self.view.members
