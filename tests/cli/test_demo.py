@@ -81,6 +81,8 @@ async def test_ctrl_c_closes_everything_and_exits_with_130() -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=command.SURROUNDINGS | {"PYTHONASYNCIODEBUG": "1"},  # whatever is left open would be told on stderr
+        # A shell that runs the tests in the background ignores SIGINT, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     said = b""
