@@ -12,6 +12,8 @@ from headlessconn.core.lookup import Lookup, Memory
 from headlessconn.core.target import Target
 from headlessconn.options import Options
 
+LARGE = 200  # records from which on reading, understanding and applying each get a turn of the loop of their own
+
 
 class Source(Protocol):
     """One target's source. One look-up, one answer; nobody but the engine waits between look-ups."""
@@ -39,9 +41,13 @@ class DnsSource:
                         replies = [await self._resolver.ask(questions[0])]
                     else:
                         replies = await asyncio.gather(*map(self._resolver.ask, questions))
+                    if any(len(reply.addresses) + len(reply.services) > LARGE for reply in replies):
+                        await asyncio.sleep(0)
                     lookup.told(replies)
         except TimeoutError:
             return Answer("dns", "no_news", why="timeout", name=lookup.questions[0].name)
+        if len(lookup.answer.keys) > LARGE:
+            await asyncio.sleep(0)
         return lookup.answer
 
 

@@ -16,7 +16,7 @@ from struct import Struct
 from headlessconn.core.lookup import Question, Reply
 
 HEADER = 12
-SLICE = 250  # records read before the loop gets its turn: about 0.2 ms
+SLICE = 100  # records read before the loop gets its turn: 0.1 ms of A, 0.3 ms of SRV with their targets
 CHAIN = 16  # CNAMEs followed (BIND 16, Unbound 11)
 HOPS = 16  # pointers in one name, as dnspython has it; a server needs one
 

@@ -18,6 +18,8 @@ class State(Enum):
     __hash__ = object.__hash__
 
 
+_READY = State.READY
+
 MOVES: dict[tuple[State, str], State] = {
     (State.READY, "refuse"): State.FAILING,
     (State.READY, "eject"): State.EJECTED,
@@ -39,50 +41,30 @@ MOVES: dict[tuple[State, str], State] = {
 class Member:
     """An endpoint of one target: its state, what it carries, how fast it answers. Only the engine changes it."""
 
-    __slots__ = (
-        "bad_in_a_row",
-        "connected_at",
-        "connections",
-        "dial_failures",
-        "ejections",
-        "facts",
-        "growth",
-        "grown",
-        "in_flight",
-        "key",
-        "moved_at",
-        "picked",
-        "probing",
-        "readmitted_at",
-        "retry_at",
-        "silent",
-        "silent_since",
-        "state",
-        "trial",
-        "why",
-    )
+    # A thousand are made in one go when a set is read, so what is seldom touched is written only when it is: these are
+    # the values until then.
+    why = "listed"
+    connections = 0  # long-lived ones: upgraded, streaming, placed
+    connected_at = -inf  # when a dial last succeeded
+    dial_failures = 0  # in a row
+    ejections = 0
+    readmitted_at = inf  # since when it has served without an ejection
+    retry_at = inf  # FAILING: next probe; EJECTED: next trial
+    probing = False
+    trial = False
+    silent_since = inf
 
     def __init__(self, key: Key, facts: Facts | None, now: float) -> None:
         self.key = key
         self.facts = facts
-        self.state = State.READY
-        self.why = "listed"
+        self.state = _READY
         self.moved_at = now
         self.in_flight = 0  # requests picked and not yet ended
-        self.connections = 0  # long-lived ones: upgraded, streaming, placed
         self.picked = 0  # the engine's count of picks when it was picked last
         self.grown = 0.0  # its latency as core/latency.py keeps it; 0 = never measured
         self.growth = 1.0
-        self.connected_at = -inf  # when a dial last succeeded
-        self.dial_failures = 0  # in a row
         self.bad_in_a_row = 0
-        self.ejections = 0
-        self.readmitted_at = now
-        self.retry_at = inf  # FAILING: next probe; EJECTED: next trial
-        self.probing = False
-        self.trial = False
         self.silent = 0  # cancelled attempts in a row without a byte
-        self.silent_since = inf
 
     def move(self, cause: str, why: str, now: float) -> State:
         """Make a move of the table; the state it left is returned. An illegal one raises `KeyError`."""

@@ -77,10 +77,10 @@ class Refresh:
         if ttl is None:
             self.due_at = inf
             return
-        if self._last_ttl is not None:
-            self.counts_down = ttl != self._last_ttl
+        first = self._last_ttl is None
+        self.counts_down = not first and ttl != self._last_ttl
         self._last_ttl = ttl
-        self._plan(ttl, now, late=self.counts_down)
+        self._plan(ttl, now, late=self.counts_down, spread=first)
 
     def nobody(self, ttl: float | None, waiters: int, changed: bool, now: float) -> None:
         """The answer was "nobody"; `ttl` is the negative TTL."""
@@ -135,9 +135,14 @@ class Refresh:
             self._hint_wait = min(max(2.0 * self._hint_wait, 2.0 * low), high)
         self._hinted = False
 
-    def _plan(self, wait: float, now: float, late: bool = False) -> None:
+    def _plan(self, wait: float, now: float, late: bool = False, spread: bool = False) -> None:
         low, high = self._options.refresh_min, self._options.refresh_max
         late = late and wait < high
         wait = min(max(wait, low), high)
-        wait *= 1.0 + LATE * self._random() if late else 1.0 - EARLY * self._random()
+        if spread:
+            # Five hundred targets opened together would be asked for together, round after round: the jitter alone
+            # takes minutes to part them. So the first wait is drawn from all that are allowed.
+            wait -= (wait - low) * self._random()
+        else:
+            wait *= 1.0 + LATE * self._random() if late else 1.0 - EARLY * self._random()
         self.due_at = max(now + min(wait, high), self.asked_at + low)

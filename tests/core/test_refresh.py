@@ -74,8 +74,14 @@ def test_the_minimum_counts_from_the_question_not_from_its_answer() -> None:
     """A name is never asked more often than every refresh_min; but a slow answer has used that time up."""
     played = Played().asks(10.0).records(0, after=0.4)
     assert played.refresh.due_at == 11.4
-    played = Played(dice=1.0).asks(10.0).records(0, after=0.05)
-    assert played.refresh.due_at == 11.0, "10 % early would be 10.95, which is within refresh_min of the question"
+    played = Played(dice=1.0).asks(10.0).records(0, after=0.05).asks(20.0).records(0, after=0.05)
+    assert played.refresh.due_at == 21.0, "10 % early would be 20.95, which is within refresh_min of the question"
+
+
+@pytest.mark.parametrize(("dice", "wait"), [(0.0, 5.0), (0.5, 3.0), (1.0, 1.0)])
+def test_the_first_wait_is_any_that_is_allowed(dice: float, wait: float) -> None:
+    """So that targets which were opened together are not asked for together, round after round."""
+    assert Played(dice).asks(0.0).records(30).wait == pytest.approx(wait)
 
 
 @pytest.mark.parametrize(("ttl", "earliest"), [(2, 1.8), (5, 4.5), (30, 4.5)])
