@@ -11,13 +11,14 @@ from headlessconn._runtime.dial import how_request_failed
 from headlessconn._runtime.driver import Driver
 from headlessconn._runtime.hub import Hub
 from headlessconn._runtime.race import open_connection
+from headlessconn._runtime.resolvconf import ResolvConf
 from headlessconn.core import pick as core
 from headlessconn.core.effects import Change
 from headlessconn.core.endpoint import NO_DIAL, Endpoint, How
 from headlessconn.core.explain import explain
 from headlessconn.core.snapshot import Snapshot
 from headlessconn.core.target import Target
-from headlessconn.errors import ClosedError, NoEndpoints
+from headlessconn.errors import ClosedError, NoEndpoints, OptionError
 from headlessconn.options import Options
 
 
@@ -37,6 +38,7 @@ class Client:
 
     def __init__(self, options: Options | None = None, **settings: Any) -> None:
         self.options = Options.of(options, settings)
+        ResolvConf(self.options)  # what it says about nameservers is wrong now or never
         self._hub: Hub | None = None
         self._closed = False
 
@@ -61,11 +63,15 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close it. Waiting callers get `ClosedError`; closing twice is right."""
-        self._closed = True
-        hub, self._hub = self._hub, None
-        if hub is not None and not hub.forked:
-            await hub.close()
+        """Close it. Waiting callers get `ClosedError`; closing twice is right. Raises `WrongLoop` on another loop, as
+        long as its own lives: what runs there is not ours to end."""
+        hub = self._hub
+        if hub is None or hub.forked or hub.loop.is_closed():
+            self._closed, self._hub = True, None  # nothing of it runs here
+            return
+        hub.check()
+        self._closed, self._hub = True, None
+        await hub.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open" if self._hub else "not opened yet"
@@ -119,9 +125,14 @@ class Service:
         `race_after` (0.25 s), up to three. TCP keep-alive is on. Further arguments (`ssl`, `server_hostname`, `limit`)
         go to `asyncio.open_connection`; with `ssl` the certificate is verified for the *Service's* name.
 
-        Raises `NoEndpoints`, or `DialFailed` with every pod that was tried.
+        Raises `NoEndpoints`, or `DialFailed` with every pod that was tried; `OptionError` for `ssl` without a name to
+        verify: a static target has none, so give `server_hostname`.
         """
         if arguments.get("ssl") and "server_hostname" not in arguments:
+            if not self.target.host:
+                raise OptionError(
+                    "server_hostname", f"{self.target} has no name to verify", 'server_hostname="orders.shop"'
+                )
             arguments["server_hostname"] = self.target.host
         return await open_connection(self.driver(), arguments)
 

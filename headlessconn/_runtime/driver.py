@@ -138,12 +138,14 @@ class Driver:
             return found
         limit = self.engine.options.wait_for_endpoints if wait is None else wait
         began = self._now()
+        limit = max(limit, self.engine.fresh_in(began))  # not to wait for somebody to appear; somebody is known
         while True:
-            if not await self._admitted(began + limit):
-                raise self._no_endpoints(self._now() - began)
+            admitted = await self._admitted(began + limit)
             found = self.pick(avoid, safe)
             if isinstance(found, Pick) or found.all_avoided:
                 return found
+            if not admitted:
+                raise self._no_endpoints(self._now() - began)
 
     async def _admitted(self, deadline: float) -> bool:
         """Wait for our turn; False when the deadline came first."""
@@ -199,21 +201,26 @@ class Driver:
             async with asyncio.timeout(seconds):
                 while self.engine.ready < count:
                     await anext(changes)
-        except (TimeoutError, StopAsyncIteration):
+        except TimeoutError:
             return self._no_endpoints(self._now() - began)
+        except StopAsyncIteration:
+            raise ClosedError(f"the client of {self.engine.target} was closed") from None
         finally:
             await changes.aclose()
         return None
 
     async def changes(self) -> AsyncGenerator[Change, None]:
-        """Each change from now on, until the driver is closed."""
+        """Each change from now on, until the driver is closed. Who reads uses the target: it does not fall idle."""
         queue: asyncio.Queue[Change | None] = asyncio.Queue()
         self._readers.add(queue)
+        self.engine.watchers += 1
+        self._tell(self.engine.needed)
         try:
             while (change := await queue.get()) is not None:
                 yield change
         finally:
             self._readers.discard(queue)
+            self.engine.watchers -= 1
 
     # ---- the law -----------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from headlessconn.options import Options
 
 IDLE_KEPT = 3600.0  # seconds an idle target keeps its set and history
 BEAT = 0.25  # seconds between looks at our own clock
-STALL = 0.5  # seconds late that make a stall: what was observed meanwhile says nothing about pods
+STALL = 0.5  # seconds for which the loop stood still that make a stall: what was observed then says nothing about pods
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Options, Hub]] = WeakKeyDictionary()
 _opened: WeakSet[Hub] = WeakSet()
@@ -62,10 +62,12 @@ class Hub:
     @classmethod
     def open(cls, options: Options) -> Hub:
         """The hub of the running loop for these options, with one user more."""
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         hubs = _hubs.setdefault(loop, {})
         hub = hubs.get(options)
         if hub is None:
+            for dead in [other for other in _hubs if other.is_closed()]:
+                del _hubs[dead]  # of clients that were never closed: a hub holds its loop, so nothing else frees them
             hub = hubs[options] = cls(options, loop)
             _opened.add(hub)
         hub.users += 1
@@ -78,7 +80,7 @@ class Hub:
                 "this client was opened before a fork, in the parent process: its sockets and loop stayed there. "
                 "Build it before the fork if you like, but use it only after"
             )
-        if asyncio.get_running_loop() is not self.loop:
+        if _running_loop() is not self.loop:
             raise WrongLoop(
                 "this client belongs to another event loop: make one client a loop (asyncio.run makes a new loop each "
                 "time it is called)"
@@ -144,11 +146,18 @@ class Hub:
     def _on_beat(self) -> None:
         late = self.loop.time() - self._expected
         self._beat = None
-        if late > STALL:
+        if late > STALL - BEAT:  # a stall that began just after a beat is late by a beat less
             for driver in tuple(self._drivers.values()):
                 driver.overslept(late)
         if self._drivers:
             self._watch()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise WrongLoop("no event loop runs here: use the client in a coroutine, on the loop that it serves") from None
 
 
 def _after_fork(*_: Any) -> None:

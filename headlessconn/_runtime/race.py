@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 from typing import Any
 
 from headlessconn._runtime import dial
@@ -36,53 +37,66 @@ async def connect(driver: Driver) -> tuple[Pick, socket.socket]:
 
     Raises `NoEndpoints`, `DialFailed`.
     """
+    racing: dict[asyncio.Task[socket.socket], Pick] = {}
+    try:
+        pick, sock = await _first(driver, racing)
+    except BaseException:
+        await _end(driver, racing)
+        raise
+    try:
+        await _end(driver, racing)
+    except BaseException:  # cancelled just now: nobody is left to take the winner
+        sock.close()
+        driver.ended(pick, How.CANCELLED)
+        raise
+    return pick, sock
+
+
+async def _first(driver: Driver, racing: dict[asyncio.Task[socket.socket], Pick]) -> tuple[Pick, socket.socket]:
+    """The race itself. Dials that are left in `racing` are the caller's to end."""
     options = driver.engine.options
     tried: list[tuple[str, str]] = []
     avoid: set[Key] = set()
-    racing: dict[asyncio.Task[socket.socket], Pick] = {}
     last: BaseException | None = None
-    try:
-        while True:
-            if len(racing) < ABREAST and len(avoid) < DIALS and (not racing or driver.may_spend()):
-                found = await driver.acquire(avoid) if not racing else driver.pick(avoid, safe=False)
-                if isinstance(found, Pick):
-                    avoid.add(found.key)
-                    racing[asyncio.ensure_future(dial.connect(found.endpoint, options.connect_timeout))] = found
-            if not racing:
-                raise DialFailed(str(driver.engine.target), tried) from last
-            done, _ = await asyncio.wait(racing, timeout=options.race_after, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                pick = racing.pop(task)
-                error = task.exception()
-                if error is None:
-                    driver.dialled(pick, How.OK)
-                    for late in done - {task}:
-                        _drop(driver, racing, late)
-                    return pick, task.result()
-                last, how = error, dial.how_dial_failed(error)
-                tried.append((str(pick.endpoint), how.value))
-                driver.dialled(pick, how)
-                driver.ended(pick, how)
-    finally:
-        for task in tuple(racing):
-            task.cancel()
-        for task in tuple(racing):
-            await asyncio.wait([task])
-            _drop(driver, racing, task)
+    while True:
+        if len(racing) < ABREAST and len(avoid) < DIALS and (not racing or driver.may_spend()):
+            found = await driver.acquire(avoid) if not racing else driver.pick(avoid, safe=False)
+            if isinstance(found, Pick):
+                avoid.add(found.key)
+                racing[asyncio.ensure_future(dial.connect(found.endpoint, options.connect_timeout))] = found
+        if not racing:
+            raise DialFailed(str(driver.engine.target), tried) from last
+        done, _ = await asyncio.wait(racing, timeout=options.race_after, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            pick, error = racing[task], task.exception()
+            if error is None:
+                del racing[task]
+                driver.dialled(pick, How.OK)
+                return pick, task.result()
+            last = error
+            tried.append((str(pick.endpoint), dial.how_dial_failed(error).value))
+            del racing[task]
+            _lost(driver, pick, task)
 
 
-def _drop(driver: Driver, racing: dict[asyncio.Task[socket.socket], Pick], task: asyncio.Task[socket.socket]) -> None:
-    """A dial that lost the race."""
-    pick = racing.pop(task, None)
-    if pick is None:
-        return
+async def _end(driver: Driver, racing: dict[asyncio.Task[socket.socket], Pick]) -> None:
+    """Cancel what is left of a race, and wait for its end. Callbacks see to it even when the wait is cancelled too."""
+    for task, pick in racing.items():
+        task.add_done_callback(partial(_lost, driver, pick))
+        task.cancel()
+    if racing:
+        await asyncio.wait(racing)
+
+
+def _lost(driver: Driver, pick: Pick, task: asyncio.Task[socket.socket]) -> None:
+    """A dial ended without being the first."""
     if task.cancelled():
-        driver.ended(pick, How.CANCELLED)
-    elif task.exception() is None:
-        task.result().close()
-        driver.dialled(pick, How.OK)
-        driver.ended(pick, How.OK)
-    else:
-        how = dial.how_dial_failed(task.exception())  # type: ignore[arg-type]
+        how = How.CANCELLED
+    elif (error := task.exception()) is not None:
+        how = dial.how_dial_failed(error)
         driver.dialled(pick, how)
-        driver.ended(pick, how)
+    else:
+        how = How.OK
+        task.result().close()
+        driver.dialled(pick, how)
+    driver.ended(pick, how)

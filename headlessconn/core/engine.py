@@ -59,6 +59,7 @@ class Engine:
         "trouble",
         "used_at",
         "waiting",
+        "watchers",
         "wakeup_at",
     )
 
@@ -69,6 +70,7 @@ class Engine:
         self.wakeup_at = now
         self.picks = 0
         self.waiting = 0
+        self.watchers = 0  # readers of its changes: they use it too
         self.used_at = now
         self.budget = Budget(now)
         self.refresh = Refresh(options, rng, now)
@@ -174,6 +176,10 @@ class Engine:
         self.used_at = now
         if self.idle:
             self._wake_from_idleness(now)
+
+    def fresh_in(self, now: float) -> float:
+        """Seconds until the old set serves, for the first user after idleness; 0 at any other time."""
+        return max(0.0, self._fresh_until - now)
 
     # ---- waiting callers ---------------------------------------------------------------------------------------
 
@@ -353,7 +359,7 @@ class Engine:
         if self.picks != self._picks_seen:
             self._picks_seen = self.picks
             self.used_at = now
-        if now - self.used_at <= self.options.idle_after or self.waiting:
+        if now - self.used_at <= self.options.idle_after or self.waiting or self.watchers:
             return False
         return not any(member.is_open for member in self._set.members.values())
 

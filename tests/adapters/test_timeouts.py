@@ -26,7 +26,7 @@ from tests.adapters.world import Shop, black_hole, get, shop
 async def test_a_pod_that_does_not_answer_in_time(timeout: aiohttp.ClientTimeout, raises: type[Exception]) -> None:
     """What aiohttp raises is raised, and counts: two such answers in a row take the pod out of the set."""
     options = {"consecutive_failures": 2, "eject_base": 60, "policy": "round_robin"}  # which comes back to the slow one
-    # aiohttp 3.14.1 leaves `sock_read` running on a kept connection (3.14.2 mended that), so none is kept.
+    # No connection is kept, so that each request waits for a pod's answer and for nothing that came before it.
     async with shop(2, options=options) as world, world.session(connector=world.connector(force_close=True)) as session:
         await world.service.ready(2)
         frozen, well = world.orders.pods
