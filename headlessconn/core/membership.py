@@ -13,7 +13,7 @@ from headlessconn.core.member import Member, State
 from headlessconn.core.pickers import Picker, build
 from headlessconn.options import Options
 
-_READY, _EJECTED, _FAILING = State.READY, State.EJECTED, State.FAILING
+_READY, _EJECTED, _FAILING, _DRAINING = State.READY, State.EJECTED, State.FAILING, State.DRAINING
 
 
 class Membership:
@@ -64,7 +64,9 @@ class Membership:
         changes = diff(self.listed, keys)
         self.listed = keys
         members = self.members
-        for key in changes.added:
+        # Sorted, and all walks below are over `members` (a dict, in the order of joining): a set of bytes has another
+        # order in each process, and a seed must replay in every one.
+        for key in sorted(changes.added):
             member = members.get(key)
             if member is not None:
                 self.move(member, "return", "listed again", now)
@@ -72,7 +74,7 @@ class Membership:
                 member = members[key] = Member(key, about.get(key) if about else None, now)
                 self._moves.append((member, None, _READY, "listed"))
             self._added.append(member)
-        self._leave(changes.removed, "leave", "no longer listed", now)
+        self._leave(sorted(changes.removed), "leave", "no longer listed", now)
         self.picker = None
         return True
 
@@ -80,14 +82,14 @@ class Membership:
         """DNS lists nobody: hold those that still work; of those that refuse, DNS and pod say the same."""
         if self.listed and self.hold_until == inf:
             self.hold_until = now + self._options.hold_nx
-            failing = [key for key in self.listed if self.members[key].state is _FAILING]
+            failing = [member.key for member in self.in_state(_FAILING)]
             self.unlist(failing, "leave", "not listed, and refuses", now)
         self.release_held(now)
 
     def release_held(self, now: float) -> None:
         """The time of a held set may be over."""
         if now >= self.hold_until:
-            self.unlist(list(self.listed), "leave", "DNS lists nobody", now)
+            self.unlist(sorted(self.listed), "leave", "DNS lists nobody", now)
             self.hold_until = inf
 
     def unlist(self, keys: Collection[Key], cause: str, why: str, now: float) -> None:
@@ -99,10 +101,9 @@ class Membership:
 
     def expire_failing(self, limit: float, now: float) -> None:
         """DNS has been silent for long: members that have failed for as long are gone, the last one excepted."""
-        for key in list(self.listed):
-            member = self.members[key]
-            if len(self.listed) > 1 and member.state is _FAILING and now - member.moved_at >= limit:
-                self.unlist((key,), "expire", "failing for as long as DNS is silent", now)
+        for member in list(self.in_state(_FAILING)):
+            if len(self.listed) > 1 and now - member.moved_at >= limit:
+                self.unlist((member.key,), "expire", "failing for as long as DNS is silent", now)
 
     def move(self, member: Member, cause: str, why: str, now: float) -> None:
         """Make a legal move of the table, and write it down."""
@@ -127,10 +128,8 @@ class Membership:
         requests to corpses.
         """
         if self.picker is None:
-            tiers: dict[State, list[Member]] = {_READY: [], _EJECTED: [], _FAILING: []}
-            members = self.members
-            for key in self.listed:
-                member = members[key]
+            tiers: dict[State, list[Member]] = {_READY: [], _EJECTED: [], _FAILING: [], _DRAINING: []}
+            for member in self.members.values():
                 tiers[member.state].append(member)
             self.ready, self.ejected = len(tiers[_READY]), len(tiers[_EJECTED])
             serving = tiers[_READY] or tiers[_EJECTED] or tiers[_FAILING]
@@ -140,7 +139,7 @@ class Membership:
 
     def pick_avoiding(self, avoid: Collection[Key], now: float) -> Member | None:
         """The same choice among those that `avoid` does not name, tier by tier."""
-        left = [self.members[key] for key in self.listed if key not in avoid]
+        left = [member for member in self.members.values() if member.key not in avoid]
         for state in (_READY, _EJECTED, _FAILING):
             serving = [member for member in left if member.state is state]
             if serving:

@@ -48,7 +48,6 @@ def test_another_seed_is_another_trace() -> None:
     assert history(1) != "something else"
 
 
-@pytest.mark.xfail(reason="core/membership.py walks sets of keys in the order of the process's hash")
 def test_another_process_plays_the_same_trace() -> None:
     """A seed that failed on one machine is replayed on another. Sets of keys have an order of their own there."""
     program = "from tests.sim.test_determinism import digest, history; print(digest(history()))"
