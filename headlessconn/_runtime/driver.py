@@ -342,7 +342,7 @@ class Driver:
 
 
 def _names(change: Change) -> str:
-    added, removed = change.added, change.removed
-    words = [f" +{endpoint}" for endpoint in added[:NAMED]] + [f" -{endpoint}" for endpoint in removed[:NAMED]]
-    rest = max(0, len(added) - NAMED) + max(0, len(removed) - NAMED)
+    added, removed = change.first_added(NAMED), change.first_removed(NAMED)
+    words = [f" +{endpoint}" for endpoint in added] + [f" -{endpoint}" for endpoint in removed]
+    rest = change.count - len(words)
     return "".join(words) + (f" and {rest} more" if rest else "")

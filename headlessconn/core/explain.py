@@ -65,7 +65,8 @@ def _answer(view: Snapshot) -> str:
         return f"{said}; asking now."
     if view.next_look_in is None:
         return f"{said}; it never changes."
-    return f"{said}; asked again in {max(0.0, view.next_look_in):.1f} s."
+    again = " again" if view.answer is not None or view.trouble else ""
+    return f"{said}; asked{again} in {max(0.0, view.next_look_in):.1f} s."
 
 
 def _members(view: Snapshot) -> list[str]:
