@@ -181,16 +181,32 @@ class Driver:
         finally:
             self._release()
 
+    async def another(self, avoid: Collection[Key], seconds: float) -> Pick | None:
+        """A pod that `avoid` does not name. When it names all there are, they have all just failed, and that has hinted
+        a look-up: wait for its end, at most `seconds`, since the set may be another one by then."""
+        found = self.pick(avoid)
+        if isinstance(found, Nobody) and seconds > 0 and not self.closed:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._next_word()
+            except TimeoutError:
+                return None
+            found = self.pick(avoid)
+        return found if isinstance(found, Pick) else None
+
     async def first_word(self) -> None:
         """Wait until a look-up has ended, whatever it brought."""
         self._tell(self.engine.needed)
         while self.engine.answer is None and not self.engine.trouble and not self.closed:
-            heard = self._loop.create_future()
-            self._listening.add(heard)
-            try:
-                await heard
-            finally:
-                self._listening.discard(heard)
+            await self._next_word()
+
+    async def _next_word(self) -> None:
+        heard = self._loop.create_future()
+        self._listening.add(heard)
+        try:
+            await heard
+        finally:
+            self._listening.discard(heard)
 
     async def ready(self, count: int, seconds: float) -> NoEndpoints | None:
         """Wait until `count` endpoints are READY; the error to raise when `seconds` passed first."""

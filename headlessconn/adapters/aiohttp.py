@@ -39,6 +39,7 @@ from headlessconn.core.member import Member
 from headlessconn.core.pick import CONNECTED, ENDED, Pick
 
 DIALS = 8  # pods tried for one request: with one READY left among many dead, the dead are FAILING after one refusal
+ANOTHER = 1.5  # seconds to wait for another set when every pod of this one refused: refresh_min, and the look-up
 NOT_BAD = (501, 505)  # of those from 500 on: a method or version the application does not speak; the pod is well
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # which aiohttp sends a second time itself
 
@@ -131,8 +132,8 @@ class HeadlessConnector(aiohttp.TCPConnector):
                 left = self._dial_failed(driver, pick, error, limits)
                 if left is None or len(avoid) == DIALS:
                     raise
-                other = driver.pick(avoid)
-                if type(other) is not Pick:
+                other = await driver.another(avoid, min(ANOTHER, left.connect or ANOTHER))
+                if other is None:
                     raise
                 pick, limits = other, left
                 continue
