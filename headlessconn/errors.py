@@ -55,21 +55,26 @@ class NoEndpoints(HeadlessError, ConnectionError):
     said      what DNS said last: "NXDOMAIN", "NODATA", "timeout", "SERVFAIL" … or "nothing yet"
     age       seconds since that answer, or None when there was none
     advice    what to check
+    ready     how many endpoints there were, of the `wanted` ones (`service.ready(3)`)
     """
 
-    def __init__(self, target: str, waited: float, said: str, age: float | None, advice: str) -> None:
+    def __init__(
+        self, target: str, waited: float, said: str, age: float | None, advice: str, ready: int = 0, wanted: int = 1
+    ) -> None:
         super().__init__(target, waited, said, age, advice)
         self.target, self.waited, self.said, self.age, self.advice = target, waited, said, age, advice
+        self.ready, self.wanted = ready, wanted
 
     def __reduce__(self) -> tuple[object, ...]:  # OSError keeps two arguments only
-        return type(self), (self.target, self.waited, self.said, self.age, self.advice)
+        return type(self), (self.target, self.waited, self.said, self.age, self.advice, self.ready, self.wanted)
 
     def __str__(self) -> str:
         when = "" if self.age is None else f", {self.age:.1f} s ago"
-        return (
-            f"no endpoints behind {self.target} after waiting {self.waited:.1f} s; "
-            f"the last answer was {self.said}{when}. {self.advice}"
-        )
+        if 0 < self.ready < self.wanted:
+            lacking = f"only {self.ready} of {self.wanted} endpoints behind {self.target} are ready"
+        else:
+            lacking = f"no endpoints behind {self.target}"
+        return f"{lacking} after waiting {self.waited:.1f} s; the last answer was {self.said}{when}. {self.advice}"
 
 
 class DialFailed(HeadlessError, ConnectionError):

@@ -23,6 +23,7 @@ ALL: list[tuple[HeadlessError, type[Exception]]] = [
     (OptionError("refresh_min", "-1 is not between 0.05 and 3600", "refresh_min=1.0"), ValueError),
     (NoEndpoints("orders.shop:8080", 5.0, "NXDOMAIN", 0.7, "Check the Service."), ConnectionError),
     (NoEndpoints("orders.shop:8080", 0.0, "nothing yet", None, "Wait longer."), ConnectionError),
+    (NoEndpoints("orders.shop:8080", 5.0, "NOERROR", 0.7, "See the pods.", ready=2, wanted=3), ConnectionError),
     (DialFailed("orders.shop:8080", [("10.0.0.1:80", "refused"), ("10.0.0.2:80", "dial timed out")]), ConnectionError),
     (ClosedError("this client was closed: make a new one"), RuntimeError),
     (WrongLoop("this client belongs to another event loop"), RuntimeError),
@@ -65,6 +66,8 @@ def test_what_they_say() -> None:
         "no endpoints behind orders.shop:8080 after waiting 5.0 s; "
         "the last answer was NXDOMAIN, 0.7 s ago. Check the Service.",
         "no endpoints behind orders.shop:8080 after waiting 0.0 s; the last answer was nothing yet. Wait longer.",
+        "only 2 of 3 endpoints behind orders.shop:8080 are ready after waiting 5.0 s; "
+        "the last answer was NOERROR, 0.7 s ago. See the pods.",
         "could not connect to orders.shop:8080: tried 10.0.0.1:80 (refused), 10.0.0.2:80 (dial timed out). "
         "Pods that DNS still lists may be gone: a dead node stays listed for up to 50 s; "
         "see the pods with `kubectl get endpointslices`",

@@ -233,6 +233,29 @@ async def test_a_service_that_exists_and_lists_no_address() -> None:
             await service.open_connection()
 
 
+@pytest.mark.xfail(reason="_runtime/driver.py: _no_endpoints gives advice and age as if DNS had never answered")
+async def test_dns_that_answered_once_and_then_fell_silent() -> None:
+    async with shop(pods=0) as world, world.client(wait_for_endpoints=0.3) as client:
+        service = client.service(world.orders.target)
+        await service.driver().first_word()
+        world.cluster.zone.trouble(rcode="SERVFAIL")
+        await until(lambda: service.snapshot.trouble == "SERVFAIL")
+        with pytest.raises(NoEndpoints) as caught:
+            await service.ready()
+        assert caught.value.said == "SERVFAIL"
+        assert caught.value.age is None, "the age is not that of another answer"
+        assert "DNS does not answer for it any more (SERVFAIL)" in str(caught.value)
+
+
+@pytest.mark.xfail(reason="_runtime/driver.py: ready() says that there are no endpoints when there are too few")
+async def test_fewer_than_wanted_are_counted() -> None:
+    async with shop(pods=2) as world, world.client() as client:
+        service = client.service(world.orders.target)
+        await service.ready(2)
+        with pytest.raises(NoEndpoints, match=f"2 of 3 endpoints behind {world.orders.target} are ready"):
+            await service.ready(3, timeout=0.0)
+
+
 async def test_zero_does_not_wait() -> None:
     async with shop(pods=1) as world, world.client() as client:
         service = client.service(world.orders.target)

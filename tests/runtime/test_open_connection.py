@@ -1,4 +1,4 @@
-"""`service.open_connection()`: streams to one of the pods, with a second dial beside a silent one, by real sockets."""
+"""`service.open_connection()` against real pods: who is dialled, whose name TLS verifies, what is left at its end."""
 
 import asyncio
 import socket
