@@ -165,12 +165,13 @@ class Driver:
                 self._waiting.remove(turn)
             self._tell(self.engine.left)
 
-    def _no_endpoints(self, waited: float) -> NoEndpoints:
-        engine = self.engine
+    def _no_endpoints(self, waited: float, wanted: int = 1) -> NoEndpoints:
+        target = str(self.engine.target)
         view = self.snapshot()
         said = view.trouble or (view.answer.why if view.answer else "") or "nothing yet"
-        text = advice(None if view.trouble else view.answer, view.trouble, str(engine.target))
-        return NoEndpoints(str(engine.target), waited, said, view.answer_age, text)
+        age = None if view.trouble else view.answer_age  # else it would be that of another answer
+        text = advice(view.answer, view.trouble, target)
+        return NoEndpoints(target, waited, said, age, text, len(view.ready), wanted)
 
     # ---- seeing ------------------------------------------------------------------------------------------------
 
@@ -218,7 +219,7 @@ class Driver:
                 while self.engine.ready < count:
                     await anext(changes)
         except TimeoutError:
-            return self._no_endpoints(self._now() - began)
+            return self._no_endpoints(self._now() - began, count)
         except StopAsyncIteration:
             raise ClosedError(f"the client of {self.engine.target} was closed") from None
         finally:
