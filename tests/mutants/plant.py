@@ -61,7 +61,7 @@ def killer(mutant: Mutant) -> str | None:
         said = _run(copy, ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests])
         if said is None:
             return None
-        failed = [line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+        failed = [line for line in said.splitlines() if line.startswith(("FAILED tests", "ERROR tests"))]
         return failed[0].split(" ")[1] if failed else said.strip().splitlines()[-1]
 
 
