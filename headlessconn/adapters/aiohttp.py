@@ -32,13 +32,13 @@ from yarl import URL
 from headlessconn import errors
 from headlessconn._runtime import dial
 from headlessconn._runtime.driver import Driver
+from headlessconn._runtime.race import DIALS
 from headlessconn.adapters._routes import PASS, Routes
 from headlessconn.client import Client, Service
 from headlessconn.core.endpoint import NO_DIAL, How, Key, address_of, port_of
 from headlessconn.core.member import Member
 from headlessconn.core.pick import CONNECTED, ENDED, Pick
 
-DIALS = 8  # pods tried for one request: with one READY left among many dead, the dead are FAILING after one refusal
 ANOTHER = 1.5  # seconds to wait for another set when every pod of this one refused: refresh_min, and the look-up
 NOT_BAD = (501, 505)  # of those from 500 on: a method or version the application does not speak; the pod is well
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # which aiohttp sends a second time itself
