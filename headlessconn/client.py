@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeVar
+from weakref import WeakSet
 
-from headlessconn._runtime.dial import how_request_failed
 from headlessconn._runtime.driver import Driver
 from headlessconn._runtime.hub import Hub
+from headlessconn._runtime.lease import Lease
+from headlessconn._runtime.pooling import Hooks
 from headlessconn._runtime.race import open_connection
 from headlessconn._runtime.resolvconf import ResolvConf
+from headlessconn._runtime.running import Run, hedging, name_of
+from headlessconn._runtime.sending import Connecting, Sending
+from headlessconn._runtime.sockets import close_any
 from headlessconn.core import pick as core
+from headlessconn.core.claim import Claim
 from headlessconn.core.effects import Change
-from headlessconn.core.endpoint import NO_DIAL, Endpoint, How
+from headlessconn.core.endpoint import Endpoint, How
 from headlessconn.core.explain import explain
+from headlessconn.core.pooling import PoolRules
 from headlessconn.core.snapshot import Snapshot
 from headlessconn.core.target import Target
 from headlessconn.errors import ClosedError, NoEndpoints, OptionError
 from headlessconn.options import Options
+from headlessconn.pool import Pool
+
+C = TypeVar("C")
+Answered = TypeVar("Answered")
 
 
 class Client:
@@ -41,6 +53,7 @@ class Client:
         ResolvConf(self.options)  # what it says about nameservers is wrong now or never
         self._hub: Hub | None = None
         self._closed = False
+        self._pools: WeakSet[Pool[Any]] = WeakSet()
 
     def service(self, target: str | Target) -> Service:
         """The service behind a target, such as `orders.shop:8080`. Raises `TargetError` when it cannot be read."""
@@ -70,6 +83,8 @@ class Client:
             self._closed, self._hub = True, None  # nothing of it runs here
             return
         hub.check()
+        for pool in tuple(self._pools):
+            await pool.aclose(0.0)  # its users had their time: they leave a pool before the client
         self._closed, self._hub = True, None
         await hub.close()
 
@@ -106,6 +121,105 @@ class Service:
         Raises `NoEndpoints`, `ClosedError`, `WrongLoop`.
         """
         return Picking(self, wait, safe)
+
+    async def place(self, *, avoid: Collection[Endpoint] = (), wait: float | None = None) -> Lease:
+        """A pod for one long-lived connection, counted among all that this process has: for pools that libraries own.
+        The lease is told what becomes of the connection, and says whether it may stay.
+
+        avoid   endpoints that were tried for this connection; when these are all there are, one of them is taken again
+        wait    seconds to wait for an endpoint; default `wait_for_endpoints`; 0 fails at once
+
+        Raises `NoEndpoints`, `ClosedError`, `WrongLoop`.
+        """
+        driver = self.driver()
+        found = await driver.claim([endpoint.key for endpoint in avoid], wait)
+        if not isinstance(found, Claim):
+            found = await driver.claim((), wait)
+            assert isinstance(found, Claim)  # nothing was avoided
+        return Lease(driver, found)
+
+    def pool(
+        self,
+        *,
+        open: Callable[[Endpoint], Awaitable[C]],  # noqa: A002 - read as `pool(open=…, close=…)`
+        close: Callable[[C], Any] = close_any,
+        check: Callable[[C], Any] | None = None,
+        reset: Callable[[C], Any] | None = None,
+        on_silent: Callable[[C], object] | None = None,
+        is_lost: Callable[[BaseException], bool | None] | None = None,
+        is_full: Callable[[BaseException], bool] | None = None,
+        **rules: Any,
+    ) -> Pool[C]:
+        """A pool of long-lived connections which follows the pods: new ones get their share, old ones are let go.
+
+        `close`, `check` and `reset` may be functions or coroutine functions:
+
+        open       `await open(endpoint)` connects to `endpoint.address`, `endpoint.port`, logs in, and returns what the
+                   callers get. With TLS, verify the *Service's* name (`service.target.host`), not the address
+        close      `close(connection)`; by default its `aclose()` or `close()`, for a pair of streams the writer's
+        check      `check(connection)` before it is handed out after `check_after` (5 s) without use: False, or an
+                   exception, says that it is dead
+        reset      `reset(connection)` when it came back, before its next caller: a rollback, for instance
+        on_silent  `on_silent(connection)` when its pod answers nothing any more and somebody may wait on it: cut it
+                   off. By default sockets and streams are; nothing can be seen in other connections
+        is_lost    `is_lost(error)`: whether an exception of your library says that the connection is lost; None = as
+                   if there were no `is_lost`, which knows the built-in exceptions and looks at causes too
+        is_full    `is_full(error)`: whether `open` failed because this pod has too many connections
+
+        Further settings, by name, are those of `PoolRules`: `min_size`, `max_size` (10), `timeout` (30 s),
+        `idle_timeout` (600 s), `max_age`, `open_timeout` (10 s), `check_after`, `check_timeout`, `reset_timeout`,
+        `close_timeout`, `silent_after`. Raises `OptionError` for one that is unknown or out of range.
+
+            async with service.pool(open=open_connection, max_size=20) as pool:
+                async with pool.acquire() as connection: ...
+        """
+        hooks = Hooks(open, close, check, reset, on_silent, is_lost, is_full)
+        pool: Pool[C] = Pool(self.driver, str(self.target), hooks, PoolRules.of(rules))
+        self._client._pools.add(pool)
+        return pool
+
+    async def run(
+        self,
+        fn: Callable[[Pick], Awaitable[Answered]],
+        *,
+        repeatable: bool = False,
+        deadline: float | None = None,
+        hedge_after: float | Literal["p95"] | None = None,
+        lane: str = "",
+    ) -> Answered:
+        """One exchange with one of the pods; with another one when that pod fails before anything was sent, and, if it
+        is `repeatable`, also after it.
+
+            async def ask(pick):
+                async with pick.connecting():
+                    reader, writer = await asyncio.open_connection(pick.host, pick.port)
+                ...
+
+            answer = await service.run(ask, repeatable=True, deadline=2.0)
+
+        `fn` does the whole exchange with the pod that it is given, from connecting to the last byte, and cleans up when
+        it is cancelled; it may be called several times, also at once. What it returns is the answer. What it raises is
+        raised here, unless a pod is to blame: for a connection that could not be had, lost or timed out, and after
+        `pick.responded(bad=True)`.
+
+        repeatable   sending it twice does no harm. Then it is sent to up to three pods, and beside a pod that falls
+                     silent while others answer; each beyond the first is paid from the budget (20 % of all requests)
+        deadline     seconds until `DeadlineExceeded`; nothing is begun after it. Without one an exchange takes as long
+                     as it takes, and pods are looked for as long as `wait_for_endpoints`
+        hedge_after  seconds without an answer after which a copy goes to another pod; `"p95"`: after what 95 of 100
+                     requests of this lane take. Only if `repeatable`. The first answer wins, the loser is cancelled
+        lane         the kind of request, since what is silence for one is haste for another; default: one for each `fn`
+                     by its name
+
+        Raises what `fn` raised, as it was raised, with a note of the attempts before; `NoEndpoints`; `DialFailed`, when
+        nothing was sent; `DeadlineExceeded`; `OptionError`, `ClosedError`, `WrongLoop`.
+        """
+        driver = self.driver()
+        kind = driver.engine.lane(lane or name_of(fn))
+        after = hedging(hedge_after, repeatable, deadline, kind)
+        hold = partial(Pick, driver)
+        run = Run(driver, hold, fn, kind, repeatable=repeatable, deadline=deadline, hedge_after=after)
+        return await run.answer()
 
     async def ready(self, min_endpoints: int = 1, timeout: float | None = None) -> None:
         """Wait until so many endpoints are READY: for a readiness probe, or before the first request.
@@ -186,29 +300,55 @@ class Pick:
     endpoint     the same, with the pod's hostname when DNS knows it
     """
 
-    __slots__ = ("_driver", "_pick", "endpoint", "host", "port")
+    __slots__ = ("_driver", "_pick", "_sending", "endpoint", "host", "port")
 
     def __init__(self, driver: Driver, pick: core.Pick) -> None:
         self._driver = driver
         self._pick = pick
+        self._sending = Sending(driver, pick)
         self.endpoint: Endpoint = pick.endpoint
         self.host = self.endpoint.address
         self.port = self.endpoint.port
 
+    def connecting(self, timeout: float | None = None) -> Connecting:
+        """Put around what makes the connection, as `async with pick.connecting():`.
+
+        Whatever fails in the block was not sent, so `service.run` may go to another pod with it, and the pod is taken
+        for one that cannot be connected to. The end of the block says `sent()`. `timeout` in seconds, default
+        `connect_timeout` (2.5).
+        """
+        options = self._driver.engine.options
+        return Connecting(self._sending, options.connect_timeout if timeout is None else timeout)
+
+    def sent(self) -> None:
+        """From here on the pod may have seen the request: its latency, and its silence, count from now.
+
+        Only needed without `connecting()`, as on a connection that was kept.
+        """
+        self._sending.sent()
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether `sent()` was said."""
+        return self._sending.is_sent
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether the answer was said to be bad."""
+        return self._sending.is_bad
+
     def responded(self, bad: bool = False) -> None:
         """The answer has begun: its latency is taken now. `bad`: it says that the pod is in trouble (a 5xx)."""
+        self._sending.is_bad = self._sending.is_bad or bad
         self._driver.responded(self._pick, bad)
 
     def streams(self) -> None:
         """It became a long-lived exchange (a WebSocket, a subscription): no longer a request in flight."""
         self._driver.streams(self._pick)
 
-    def finish(self, error: BaseException | None) -> None:
+    def finish(self, error: BaseException | None) -> How:
         """The end of the block."""
-        how = How.OK if error is None else how_request_failed(error)
-        if how in NO_DIAL:
-            self._driver.dialled(self._pick, how)
-        self._driver.ended(self._pick, how)
+        return self._sending.finish(error)
 
     def __repr__(self) -> str:
         return f"<headlessconn.Pick {self.endpoint}>"

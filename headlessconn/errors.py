@@ -4,8 +4,12 @@
     ├── TargetError        (ValueError)       a target that cannot be read: says which part, and shows a right one
     ├── OptionError        (ValueError)       an option out of range, or two that contradict each other
     ├── NoEndpoints        (ConnectionError)  nobody is behind the name: what DNS said last, and what to check
+    ├── Overloaded         (ConnectionError)  every endpoint is at its limit, or too many callers wait: how many of each
     ├── DialFailed         (ConnectionError)  every pod that was tried could not be connected to: which, and why
-    ├── ClosedError        (RuntimeError)     the client was closed
+    ├── DeadlineExceeded   (TimeoutError)     no pod answered `service.run` in time: which were tried, and what of each
+    ├── PoolTimeout        (TimeoutError)     no connection of a pool came free in time: who holds which
+    ├── NotHeld            (RuntimeError)     a connection given back to a pool that had not handed it out
+    ├── ClosedError        (RuntimeError)     the client or the pool was closed
     ├── WrongLoop          (RuntimeError)     the client belongs to another event loop, or to the parent process
     └── PickEnded          (RuntimeError)     a pick was ended twice: a bug in the caller
 
@@ -77,6 +81,48 @@ class NoEndpoints(HeadlessError, ConnectionError):
         return f"{lacking} after waiting {self.waited:.1f} s; the last answer was {self.said}{when}. {self.advice}"
 
 
+class Overloaded(HeadlessError, ConnectionError):
+    """There are endpoints, but no room on them: this request was not sent, and was nobody's fault but the load's.
+
+    Raised at once when `max_waiting` callers wait already, else when a caller has waited its time in vain.
+
+    target         the name as the application wrote it
+    endpoints      how many there are to send to
+    in_flight      requests under way on them
+    max_in_flight  the limit of each, None when there is none
+    waiting        callers that wait
+    max_waiting    the limit of those
+    waited         seconds this caller waited
+    """
+
+    def __init__(
+        self,
+        target: str,
+        endpoints: int,
+        in_flight: int,
+        max_in_flight: int | None,
+        waiting: int,
+        max_waiting: int,
+        waited: float = 0.0,
+    ) -> None:
+        super().__init__(target, endpoints, in_flight, max_in_flight, waiting, max_waiting, waited)
+        self.target, self.endpoints, self.in_flight, self.max_in_flight = target, endpoints, in_flight, max_in_flight
+        self.waiting, self.max_waiting, self.waited = waiting, max_waiting, waited
+
+    def __reduce__(self) -> tuple[object, ...]:
+        facts = (self.target, self.endpoints, self.in_flight, self.max_in_flight)
+        return type(self), (*facts, self.waiting, self.max_waiting, self.waited)
+
+    def __str__(self) -> str:
+        limit = "without a limit" if self.max_in_flight is None else f"of at most {self.max_in_flight} each"
+        pods = "1 endpoint" if self.endpoints == 1 else f"{self.endpoints} endpoints"
+        return (
+            f"{self.target} is overloaded: {self.in_flight} requests in flight on {pods} ({limit}), {self.waiting} "
+            f"callers waiting of at most {self.max_waiting}; gave up after {self.waited:.1f} s. Add pods, send less at "
+            "once, or raise max_in_flight if the pods can take more (max_waiting only makes the queue longer)."
+        )
+
+
 class DialFailed(HeadlessError, ConnectionError):
     """No connection to any of the pods that were tried.
 
@@ -99,8 +145,87 @@ class DialFailed(HeadlessError, ConnectionError):
         )
 
 
+class DeadlineExceeded(HeadlessError, TimeoutError):
+    """The deadline of `service.run` came before an answer.
+
+    target   the name as the application wrote it
+    seconds  that have passed
+    tried    the pods with what became of each, in order: `(("10.244.1.7:8080", "reset"), ("10.244.2.9:8080",
+             "no answer in 0.52 s"))`
+    """
+
+    def __init__(self, target: str, seconds: float, tried: Sequence[tuple[str, str]]) -> None:
+        super().__init__(target, seconds, tuple(tried))
+        self.target, self.seconds, self.tried = target, seconds, tuple(tried)
+
+    def __reduce__(self) -> tuple[object, ...]:  # OSError keeps two arguments only
+        return type(self), (self.target, self.seconds, self.tried)
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{endpoint} ({why})" for endpoint, why in self.tried) or "nobody yet"
+        return (
+            f"{self.target} did not answer within {self.seconds:.2f} s: tried {each}. Give it a later deadline, or see "
+            "why these pods are slow; `repeatable=True` lets a silent one be left for another"
+        )
+
+
+class PoolTimeout(HeadlessError, TimeoutError):
+    """No connection of a pool came free within the caller's time.
+
+    target        the name as the application wrote it
+    waited        seconds this caller waited
+    size, limit   connections that the pool had, and may have
+    holders       who holds them, the longest first: `("orders/db.py:42 for 31.0 s (to 10.244.1.7:3306)", …)`
+    waiting       callers that wait beside this one
+    opening       dials under way
+    last_failure  what the last dial that failed failed with, or ""; `failures` is how many failed in all
+    """
+
+    SHOWN = 5  # holders in the sentence; `holders` has all
+
+    def __init__(
+        self,
+        target: str,
+        waited: float,
+        size: int,
+        limit: int,
+        holders: Sequence[str],
+        waiting: int,
+        opening: int,
+        last_failure: str = "",
+        failures: int = 0,
+    ) -> None:
+        super().__init__(target, waited, size, limit, tuple(holders), waiting, opening, last_failure, failures)
+        self.target, self.waited, self.size, self.limit, self.holders = target, waited, size, limit, tuple(holders)
+        self.waiting, self.opening, self.last_failure, self.failures = waiting, opening, last_failure, failures
+
+    def __reduce__(self) -> tuple[object, ...]:  # OSError keeps two arguments only
+        facts = (self.target, self.waited, self.size, self.limit, self.holders)
+        return type(self), (*facts, self.waiting, self.opening, self.last_failure, self.failures)
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.holders[: self.SHOWN])
+        more = f" and {len(self.holders) - self.SHOWN} more" if len(self.holders) > self.SHOWN else ""
+        held = f", {len(self.holders)} of them handed out: {shown}{more}" if self.holders else ", none handed out"
+        failed = f"; {self.failures} dials failed, the last with {self.last_failure}" if self.last_failure else ""
+        if len(self.holders) >= self.limit:
+            what = "Return them sooner, or raise max_size if the server can take more"
+        elif self.last_failure:
+            what = "See why the pods cannot be connected to"
+        else:
+            what = "See whether the pods answer: dials that say nothing end after open_timeout"
+        return (
+            f"no connection to {self.target} within {self.waited:.1f} s: {self.size} of {self.limit} connections"
+            f"{held}; {self.opening} being opened, {self.waiting} other callers waiting{failed}. {what}."
+        )
+
+
+class NotHeld(HeadlessError, RuntimeError):
+    """A connection was given back to a pool that had not handed it out: given back twice, or another pool's."""
+
+
 class ClosedError(HeadlessError, RuntimeError):
-    """The client was closed."""
+    """The client or the pool was closed."""
 
 
 class WrongLoop(HeadlessError, RuntimeError):

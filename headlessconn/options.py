@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
+from headlessconn.checks import Check, Http, Tcp, Verifier
 from headlessconn.errors import OptionError
 
 Family = Literal["auto", "4", "6"]
@@ -67,6 +68,71 @@ class Options:
     eject_max: float = 60.0
     """The longest ejection (linkerd 60 s; Envoy and Finagle 300 s, too long for a set that changes by itself)."""
 
+    outlier_interval: float = 10.0
+    """Members are compared by the answers of this long, begun by a bad one (gRFC A50 and Envoy: 10 s, on a clock). By
+    success rate and by failure percentage; an outlier must also be 5 points worse than the others together. What
+    answers nothing well is caught sooner, by `consecutive_failures`."""
+
+    success_rate_stdev_factor: int = 1900
+    """Thousandths of a standard deviation below the members' mean success rate that make an outlier (A50 1900,
+    Envoy 1900). 0 = never."""
+
+    success_rate_minimum_hosts: int = 5
+    """So many members must have `success_rate_volume`, or there is no mean to compare with (A50 5, Envoy 5)."""
+
+    success_rate_volume: int = 100
+    """Answers a member must have given in the interval for its success rate to count (A50 100, Envoy 100)."""
+
+    success_rate_enforcement: int = 100
+    """Percentage of such outliers that are really ejected; the rest is only counted (A50 100, Envoy 100). 0 = watch."""
+
+    failure_percentage_threshold: int = 85
+    """A member of whose answers more than this percentage was bad is an outlier (A50 85, Envoy 85)."""
+
+    failure_percentage_minimum_hosts: int = 5
+    """So many members must have `failure_percentage_volume` (A50 5, Envoy 5). With fewer, a member without *one* good
+    answer still is an outlier: most headless Services have two to four pods."""
+
+    failure_percentage_volume: int = 50
+    """Answers a member must have given in the interval for its failure percentage to count (A50 50, Envoy 50)."""
+
+    failure_percentage_enforcement: int = 100
+    """Percentage of such outliers that are really ejected (A50 and grpc-java 100; Envoy and grpc-go 0, which leaves a
+    rule switched on that does nothing)."""
+
+    max_in_flight: int | None = None
+    """Requests under way on one endpoint at most; beyond that callers wait for one to end. Default: no limit, since the
+    pod's own is not known here (Envoy allows 1024 for a whole cluster)."""
+
+    max_waiting: int = 1024
+    """Callers of one service that wait at most, for an endpoint or for room on one; the next gets `Overloaded` at once
+    (Envoy 1024, linkerd 10 000). A queue longer than its time-out can serve only delays the same failure."""
+
+    check: Check | None = None
+    """What to ask a pod from which nothing was heard for `check_interval`: `Tcp()`, or `Http("/healthz")`. Default:
+    nothing, since requests tell more than any check does, and a pod that is not ready leaves DNS by itself."""
+
+    check_interval: float = 5.0
+    """How long a pod may be quiet before it is checked, and between checks of one pod; up to 10 % sooner, so that many
+    clients do not ask in step. As often as DNS is asked (Finagle pings every 5 s, a kubelet probes every 10 s)."""
+
+    verify: Verifier | None = None
+    """`verify(endpoint, host)`, a function or a coroutine function, says whether a pod is one of the Service `host`.
+    Asked once for each endpoint that is new, or that was reached again after a failure or a long absence: its address
+    may be another Service's by then. False leaves it out, and asks again later; an exception says nothing."""
+
+    rebalance_over: float = 30.0
+    """When the set has changed, the long-lived connections that are to move do so at random moments within this time. A
+    thousand processes learn of a new pod within five seconds; at once, they would all dial it while it warms up."""
+
+    max_age: float | None = None
+    """A long-lived connection older than this is replaced, at its check-in or while it is idle; each at ±10 % of it.
+    Only needed for what cannot be seen, such as the pods behind a ClusterIP. Default: never (HikariCP 30 min)."""
+
+    idle_timeout: float | None = None
+    """A long-lived connection unused for this long is closed. Default: never, since whoever holds it mostly has a rule
+    of its own (HikariCP 10 min, and never below its minimum)."""
+
     family: Family = "auto"
     """`4` or `6` pins one; "auto" asks A first, and AAAA when there is no A. Never both: a dual-stack pod would count
     twice."""
@@ -106,12 +172,26 @@ class Options:
                 f"{self.eject_base:g} is more than eject_max={self.eject_max:g}",
                 "eject_base=1.0, eject_max=60.0",
             )
-        for name, example in (("consecutive_failures", "5"), ("idle_targets", "1024")):
-            if not isinstance(getattr(self, name), int):
+        for name, _, _, example in _RANGES:
+            if example.isdigit() and not isinstance(getattr(self, name), int):
                 raise OptionError(name, f"{getattr(self, name)!r} is not a whole number", f"{name}={example}")
         for name, choices in (("policy", get_args(Policy)), ("family", get_args(Family))):
             if getattr(self, name) not in choices:
                 raise OptionError(name, f"{getattr(self, name)!r} is not one of {choices}", f"{name}={choices[0]!r}")
+        limit: object = self.max_in_flight
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise OptionError("max_in_flight", f"{limit!r} is not a whole number above 0", "max_in_flight=100")
+        for name, example in (("max_age", "1800.0"), ("idle_timeout", "600.0")):
+            span: object = getattr(self, name)
+            if span is not None and (
+                isinstance(span, bool) or not isinstance(span, int | float) or not 1 <= span <= 86400 * 365
+            ):
+                raise OptionError(name, f"{span!r} is not between 1 and {86400 * 365:,}", f"{name}={example}")
+        check: object = self.check
+        if check is not None and not isinstance(check, Tcp | Http):
+            raise OptionError("check", f"{check!r} is not a check: `Tcp()` or `Http()`", 'check=Http("/healthz")')
+        if self.verify is not None and not callable(self.verify):
+            raise OptionError("verify", f"{self.verify!r} is not a function", "verify=is_ours")
         self._check_dns()
 
     def _check_dns(self) -> None:
@@ -163,5 +243,17 @@ _RANGES: tuple[tuple[str, float, float, str], ...] = (
     ("consecutive_failures", 0, 10_000, "5"),
     ("eject_base", 0.05, 3600, "1.0"),
     ("eject_max", 0.05, 86400, "60.0"),
+    ("outlier_interval", 0.05, 3600, "10.0"),
+    ("success_rate_stdev_factor", 0, 1_000_000, "1900"),
+    ("success_rate_minimum_hosts", 0, 1_000_000, "5"),
+    ("success_rate_volume", 0, 1_000_000, "100"),
+    ("success_rate_enforcement", 0, 100, "100"),
+    ("failure_percentage_threshold", 0, 100, "85"),
+    ("failure_percentage_minimum_hosts", 0, 1_000_000, "5"),
+    ("failure_percentage_volume", 0, 1_000_000, "50"),
+    ("failure_percentage_enforcement", 0, 100, "100"),
+    ("max_waiting", 0, 1_000_000, "1024"),
+    ("check_interval", 0.05, 3600, "5.0"),
+    ("rebalance_over", 0, 86400, "30.0"),
     ("idle_targets", 1, 1_000_000, "1024"),
 )

@@ -27,7 +27,7 @@ PUBLIC_NAMES = ("Client", "Endpoint", "HeadlessError", "NoEndpoints", "Options",
 """The front door, sorted. A name is added here and in `headlessconn.__all__` together, and then kept for good."""
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "options"),
+    ("errors", "checks", "options"),
     ("core",),
     ("_runtime",),
     ("client", "pool", "sync"),
@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """Bottom first. A module imports from its own part or from lower layers."""
 
-NEIGHBOURS = {"errors", "options", "client", "pool", "sync"}
+NEIGHBOURS = {"errors", "checks", "options", "client", "pool", "sync"}
 """Single files that may import a file of their own layer, since one must name the other; circles are found apart."""
 
 PURE_STDLIB = frozenset(
@@ -48,7 +48,7 @@ PURE_STDLIB = frozenset(
 )
 """What `core/` may use: nothing in it reads a clock, opens a socket, waits, logs, locks or looks at the machine."""
 
-PURE_BELOW = ("core", "errors", "options")
+PURE_BELOW = ("core", "errors", "checks", "options")
 IMPURE_CALLS = frozenset({"open", "print", "input", "eval", "exec", "__import__", "breakpoint"})
 
 HEAVY = frozenset({"aiohttp", "dns", "typer", "rich", "click"})
@@ -158,7 +158,10 @@ def adapters_stay_apart(source: Source) -> Iterator[str]:
             continue
         for found in source.own_imports(module):
             names = found.module.split(".")
-            if names[1:2] == ["adapters"] and len(names) > 2 and found.module != module.name and names[2][0] != "_":
+            if names[1:2] != ["adapters"] or len(names) < 3 or found.module == module.name or names[2][0] == "_":
+                continue
+            part = module.name.split(".")[2].startswith(f"_{names[2]}_")  # `_aiohttp_dials.py` is a part of `aiohttp.py`
+            if not (part and found.only_for_types):
                 yield f"{module.name}:{found.line} imports its sibling {found.module}"
 
 

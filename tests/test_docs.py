@@ -17,13 +17,14 @@ from types import ModuleType
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 import headlessconn
 from headlessconn import errors
 from headlessconn.adapters import aiohttp as adapter
 from headlessconn.core.member import MOVES, State
 from headlessconn.options import Options
-from headlessconn.testing import EmbeddedCluster, sim
+from headlessconn.testing import EmbeddedCluster, Pod, sim
 from headlessconn.testing.zone import Listed, Port
 from tests.tiers import require
 
@@ -251,6 +252,43 @@ async def test_watching_says_who_came_and_how_all_are(capsys: pytest.CaptureFixt
     assert f'headlessconn_ready{{target="{orders.target}"}} 2' in gauges
     for line in gauges:
         assert re.fullmatch(r'[a-z_]+\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\} [0-9.]+', line), line
+
+
+async def asked_for(pod: Pod, path: str) -> None:
+    """Wait until a pod has been asked for this."""
+    await pod.until(lambda: path in {request.path for request in pod.requests})
+
+
+async def test_pods_are_checked_and_asked_who_they_are() -> None:
+    health = load("health")
+
+    async def whoami(request: web.BaseRequest) -> web.Response:
+        return web.Response(headers={"X-Service": "orders.shop" if request.path == "/whoami" else ""})
+
+    async with EmbeddedCluster() as cluster:
+        orders = await cluster.service("orders", pods=2, handler=whoami)
+        async with health.verifying(**cluster.resolver) as client:
+            service = client.service(orders.target)
+            await service.ready(2)
+            for pod in orders.pods:
+                await asked_for(pod, "/whoami")
+            assert health.unwell(service) == []
+
+            strangers = await cluster.service("billing", pods=1)
+            other = client.service(strangers.target)
+            changes = other.changes()
+            while not health.unwell(other):
+                await anext(changes)
+            await changes.aclose()
+            [line] = health.unwell(other)
+            assert line.endswith("ejected: verify: not the pod that is meant")
+
+    async with EmbeddedCluster() as cluster:
+        orders = await cluster.service("orders", pods=2)
+        async with health.checking(0.1, **cluster.resolver) as client:
+            await client.service(orders.target).ready(2)
+            for pod in orders.pods:
+                await asked_for(pod, "/healthz")
 
 
 def test_the_manifest_selects_its_pods_and_is_headless() -> None:

@@ -18,7 +18,12 @@ from headlessconn.errors import OptionError
 from headlessconn.options import Options
 
 # `Options` says: spans are seconds. A number that is none is named here.
-NO_SPANS: dict[str, str] = {}
+NO_SPANS: dict[str, str] = {
+    "success_rate_stdev_factor": "thousandths of a standard deviation, a whole number",
+    "success_rate_enforcement": "percent, a whole number",
+    "failure_percentage_threshold": "percent, a whole number",
+    "failure_percentage_enforcement": "percent, a whole number",
+}
 
 
 class Impossible:
@@ -67,7 +72,7 @@ def _default(option: Field[object]) -> str:
 def _unit(option: Field[object]) -> str:
     if option.name in NO_SPANS:
         return NO_SPANS[option.name]
-    return {"float": "seconds", "int": "a whole number", "int | None": "a whole number"}.get(str(option.type), "")
+    return {"float": "seconds", "float | None": "seconds", "int": "a whole number", "int | None": "a whole number"}.get(str(option.type), "")
 
 
 def _must_be(option: Field[object]) -> str:

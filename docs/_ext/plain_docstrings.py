@@ -35,6 +35,7 @@ HOMES = {
     },
     **{name: f"headlessconn.core.snapshot.{name}" for name in ("Snapshot", "MemberView")},
     **{name: f"headlessconn.core.effects.{name}" for name in ("Change", "Move")},
+    **{name: f"headlessconn.checks.{name}" for name in ("Tcp", "Http")},
     "State": "headlessconn.core.member.State",
     "Answer": "headlessconn.core.endpoint.Answer",
     "HeadlessConnector": "headlessconn.adapters.aiohttp.HeadlessConnector",

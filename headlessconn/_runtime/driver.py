@@ -15,12 +15,15 @@ from math import inf
 from threading import Lock
 from typing import Any, Protocol, assert_never
 
-from headlessconn._runtime import dial
+from headlessconn._runtime.checks import Checker
+from headlessconn._runtime.placing import OnRetire, OnWarm, Placing
 from headlessconn._runtime.source import Source
-from headlessconn.core.effects import Admit, Ask, Change, Changed, Effect, Forget, Probe
+from headlessconn.core.attempts import Attempts
+from headlessconn.core.claim import ConnId, Retire
+from headlessconn.core.effects import Admit, Ask, Change, Changed, Effect, Forget, Hurry, Probe, Verify, Warm
 from headlessconn.core.endpoint import Answer, How, Key
 from headlessconn.core.engine import Engine
-from headlessconn.core.explain import advice
+from headlessconn.core.explain import advice_on
 from headlessconn.core.pick import Nobody, Pick
 from headlessconn.core.snapshot import Snapshot
 from headlessconn.errors import ClosedError, NoEndpoints
@@ -46,13 +49,14 @@ class Owner(Protocol):
     def woke(self, driver: Driver) -> None: ...
 
 
-class Driver:
+class Driver(Placing):
     """Runs one engine on one event loop. Calls come from that loop's thread; `snapshot` from any."""
 
     def __init__(self, engine: Engine, source: Source, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
         self.engine = engine
         self.source = source
         self.closed = False
+        self._checker = Checker(engine.target, engine.options)
         self._loop = loop
         self._now = clock_of(loop)
         self._owner = owner
@@ -67,6 +71,8 @@ class Driver:
         self._listening: set[asyncio.Future[None]] = set()
         self._readers: set[asyncio.Queue[Change | None]] = set()
         self.on_forget: set[Callable[[Key], None]] = set()
+        self.on_retire: dict[ConnId, OnRetire] = {}
+        self.on_warm: dict[ConnId, OnWarm] = {}
         self._obey()
 
     # ---- requests ----------------------------------------------------------------------------------------------
@@ -82,11 +88,11 @@ class Driver:
             self._obey()
         return found
 
-    def responded(self, pick: Pick, bad: bool) -> None:
+    def responded(self, pick: Pick, bad: bool, retry_after: float = 0.0) -> None:
         engine = self.engine
         self._acquire()
         try:
-            engine.responded(pick, bad, self._now())
+            engine.responded(pick, bad, self._now(), retry_after)
         finally:
             self._release()
         if engine.outbox or engine.wakeup_at < self._armed_at:
@@ -102,13 +108,13 @@ class Driver:
         if engine.outbox or engine.wakeup_at < self._armed_at:
             self._obey()
 
-    def answered(self, pick: Pick, bad: bool) -> None:
+    def answered(self, pick: Pick, bad: bool, retry_after: float = 0.0) -> None:
         """Head and end at once, of an answer that was whole when it was looked at: most are."""
         engine = self.engine
         self._acquire()
         try:
             now = self._now()
-            engine.responded(pick, bad, now)
+            engine.responded(pick, bad, now, retry_after)
             engine.ended(pick, _OK, now)
         finally:
             self._release()
@@ -124,35 +130,47 @@ class Driver:
     def overslept(self, seconds: float) -> None:
         self._tell(lambda now: self.engine.overslept(seconds, now))
 
-    def may_spend(self) -> bool:
-        """Whether the budget allows one more attempt than asked for."""
-        return self.engine.budget.spend(self.engine.picks, self._now())
+    def further(self, question: Callable[[float], Pick | None]) -> Pick | None:
+        """Ask an `Attempts` of this engine one of its questions: `driver.further(partial(attempts.after_dial, pick))`.
+        """
+        self._acquire()
+        try:
+            found = question(self._now())
+        finally:
+            self._release()
+        self._obey()
+        return found
 
     async def acquire(self, avoid: Collection[Key] = (), safe: bool = True, wait: float | None = None) -> Pick | Nobody:
         """A pick, waiting for an endpoint if need be: `wait` seconds, by default `wait_for_endpoints`.
 
-        Nobody only when `avoid` names all there are. Raises `NoEndpoints`.
+        Nobody only when `avoid` names all there are. Raises `NoEndpoints`, `Overloaded`.
         """
         found = self.pick(avoid, safe)
         if isinstance(found, Pick) or found.all_avoided:
             return found
+        if self.engine.is_queue_full:
+            raise self.engine.overloaded(0.0)
         limit = self.engine.options.wait_for_endpoints if wait is None else wait
         began = self._now()
         limit = max(limit, self.engine.fresh_in(began))  # not to wait for somebody to appear; somebody is known
+        admitted = False
         while True:
-            admitted = await self._admitted(began + limit)
+            admitted = await self._admitted(began + limit, again=admitted)
             found = self.pick(avoid, safe)
             if isinstance(found, Pick) or found.all_avoided:
                 return found
             if not admitted:
-                raise self._no_endpoints(self._now() - began)
+                waited = self._now() - began
+                raise self.engine.overloaded(waited) if found.full else self._no_endpoints(waited)
 
-    async def _admitted(self, deadline: float) -> bool:
-        """Wait for our turn; False when the deadline came first."""
+    async def _admitted(self, deadline: float, again: bool = False) -> bool:
+        """Wait for our turn; False when the deadline came first. `again`: we had one and got nothing, so it is still
+        our turn."""
         if self.closed:
             raise ClosedError(f"the client of {self.engine.target} was closed")
         turn = self._loop.create_future()
-        self._waiting.append(turn)
+        (self._waiting.appendleft if again else self._waiting.append)(turn)
         self._tell(self.engine.queued)
         try:
             async with asyncio.timeout_at(deadline):
@@ -170,7 +188,7 @@ class Driver:
         view = self.snapshot()
         said = view.trouble or (view.answer.why if view.answer else "") or "nothing yet"
         age = None if view.trouble else view.answer_age  # else it would be that of another answer
-        text = advice(view.answer, view.trouble, target)
+        text = advice_on(view)
         return NoEndpoints(target, waited, said, age, text, len(view.ready), wanted)
 
     # ---- seeing ------------------------------------------------------------------------------------------------
@@ -182,18 +200,17 @@ class Driver:
         finally:
             self._release()
 
-    async def another(self, avoid: Collection[Key], seconds: float) -> Pick | None:
-        """A pod that `avoid` does not name. When it names all there are, they have all just failed, and that has hinted
-        a look-up: wait for its end, at most `seconds`, since the set may be another one by then."""
-        found = self.pick(avoid)
-        if isinstance(found, Nobody) and seconds > 0 and not self.closed:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._next_word()
-            except TimeoutError:
-                return None
-            found = self.pick(avoid)
-        return found if isinstance(found, Pick) else None
+    async def another(self, attempts: Attempts, seconds: float) -> Pick | None:
+        """A pod that these attempts have not tried. When they tried all there are, those have just failed, and that has
+        hinted a look-up: wait for its end, at most `seconds`, since the set may be another one by then."""
+        if seconds <= 0 or self.closed:
+            return None
+        try:
+            async with asyncio.timeout(seconds):
+                await self._next_word()
+        except TimeoutError:
+            return None
+        return self.further(attempts.another)
 
     async def first_word(self) -> None:
         """Wait until a look-up has ended, whatever it brought."""
@@ -285,9 +302,18 @@ class Driver:
                 self._spawn(self._look_up(ask))
             case Probe():
                 self._spawn(self._probe(effect))
+            case Verify():
+                self._spawn(self._verify(effect))
             case Forget(key=key):
                 for forget in tuple(self.on_forget):
                     forget(key)
+            case Retire():
+                self._retire(effect)
+            case Warm():
+                self._warm(effect)
+            case Hurry(pick=pick):
+                if pick.holder is not None:
+                    pick.holder.hurry()
             case Admit(count=count):
                 self._admit(count)
             case Changed(change=change):
@@ -325,8 +351,12 @@ class Driver:
                 waiter.set_result(None)
 
     async def _probe(self, probe: Probe) -> None:
-        passed = await dial.answers(probe.endpoint, probe.timeout)
-        self._tell(lambda now: self.engine.probed(probe.id, passed, now))
+        passed, how, why = await self._checker.probe(probe)
+        self._tell(lambda now: self.engine.probed(probe.id, passed, now, how, why))
+
+    async def _verify(self, wish: Verify) -> None:
+        meant = await self._checker.verify(wish)
+        self._tell(lambda now: self.engine.verified(wish.id, meant, now))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

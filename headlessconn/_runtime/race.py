@@ -9,12 +9,10 @@ from typing import Any
 
 from headlessconn._runtime import dial
 from headlessconn._runtime.driver import Driver
-from headlessconn.core.endpoint import How, Key
+from headlessconn.core.attempts import DIALS, ONCE, Attempts
+from headlessconn.core.endpoint import How
 from headlessconn.core.pick import Pick
 from headlessconn.errors import DialFailed
-
-ABREAST = 3  # dials under way at once for one connection
-DIALS = 8  # in all: with one READY pod left among many dead ones, the dead are FAILING after their first refusal
 
 
 async def open_connection(
@@ -37,14 +35,14 @@ async def connect(driver: Driver) -> tuple[Pick, socket.socket]:
 
     Raises `NoEndpoints`, `DialFailed`.
     """
-    racing: dict[asyncio.Task[socket.socket], Pick] = {}
+    race = _Race(driver)
     try:
-        pick, sock = await _first(driver, racing)
+        pick, sock = await race.first()
     except BaseException:
-        await _end(driver, racing)
+        await race.end()
         raise
     try:
-        await _end(driver, racing)
+        await race.end()
     except BaseException:  # cancelled just now: nobody is left to take the winner
         sock.close()
         driver.ended(pick, How.CANCELLED)
@@ -52,40 +50,62 @@ async def connect(driver: Driver) -> tuple[Pick, socket.socket]:
     return pick, sock
 
 
-async def _first(driver: Driver, racing: dict[asyncio.Task[socket.socket], Pick]) -> tuple[Pick, socket.socket]:
-    """The race itself. Dials that are left in `racing` are the caller's to end."""
-    options = driver.engine.options
-    tried: list[tuple[str, str]] = []
-    avoid: set[Key] = set()
-    last: BaseException | None = None
-    while True:
-        if len(racing) < ABREAST and len(avoid) < DIALS and (not racing or driver.may_spend()):
-            found = await driver.acquire(avoid) if not racing else driver.pick(avoid, safe=False)
+class _Race:
+    """The dials under way for one connection; `Attempts` decides who runs in it."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._racing: dict[asyncio.Task[socket.socket], Pick] = {}  # in the order of their beginning
+        self._tried: list[tuple[str, str]] = []
+
+    async def first(self) -> tuple[Pick, socket.socket]:
+        """The race itself. Whoever still runs at its end is left to `end`."""
+        driver = self._driver
+        options = driver.engine.options
+        pick = await driver.acquire()
+        assert isinstance(pick, Pick)  # nothing was avoided
+        attempts = Attempts(driver.engine, ONCE, pick)
+        self._start(pick)
+        while True:
+            done, _ = await asyncio.wait(self._racing, timeout=options.race_after, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                self._start(driver.further(attempts.beside_dial))
+            for task in [task for task in self._racing if task in done]:
+                pick, error = self._racing.pop(task), task.exception()
+                if error is None:
+                    driver.dialled(pick, How.OK)
+                    return pick, task.result()
+                self._tried.append((str(pick.endpoint), dial.how_dial_failed(error).value))
+                _lost(driver, pick, task)
+                found = driver.further(partial(attempts.after_dial, pick))
+                if found is None and self._racing:
+                    found = driver.further(attempts.beside_dial)  # those under way may be silent ones
+                if found is None and not self._racing:
+                    found = await self._whoever_comes(attempts, error)
+                self._start(found)
+
+    async def end(self) -> None:
+        """Cancel what is left, and wait for its end. Callbacks see to it even when the wait is cancelled too."""
+        for task, pick in self._racing.items():
+            task.add_done_callback(partial(_lost, self._driver, pick))
+            task.cancel()
+        if self._racing:
+            await asyncio.wait(self._racing)
+
+    def _start(self, pick: Pick | None) -> None:
+        if pick is not None:
+            timeout = self._driver.engine.options.connect_timeout
+            self._racing[asyncio.ensure_future(dial.connect(pick.endpoint, timeout))] = pick
+
+    async def _whoever_comes(self, attempts: Attempts, last: BaseException) -> Pick:
+        """All that were tried have failed. When that has emptied the set, wait for somebody as any caller would."""
+        if len(attempts.tried) < DIALS:
+            found = await self._driver.acquire(attempts.tried)
             if isinstance(found, Pick):
-                avoid.add(found.key)
-                racing[asyncio.ensure_future(dial.connect(found.endpoint, options.connect_timeout))] = found
-        if not racing:
-            raise DialFailed(str(driver.engine.target), tried) from last
-        done, _ = await asyncio.wait(racing, timeout=options.race_after, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            pick, error = racing[task], task.exception()
-            if error is None:
-                del racing[task]
-                driver.dialled(pick, How.OK)
-                return pick, task.result()
-            last = error
-            tried.append((str(pick.endpoint), dial.how_dial_failed(error).value))
-            del racing[task]
-            _lost(driver, pick, task)
-
-
-async def _end(driver: Driver, racing: dict[asyncio.Task[socket.socket], Pick]) -> None:
-    """Cancel what is left of a race, and wait for its end. Callbacks see to it even when the wait is cancelled too."""
-    for task, pick in racing.items():
-        task.add_done_callback(partial(_lost, driver, pick))
-        task.cancel()
-    if racing:
-        await asyncio.wait(racing)
+                attempts.tried.add(found.key)
+                attempts.open[found] = False
+                return found
+        raise DialFailed(str(self._driver.engine.target), self._tried) from last
 
 
 def _lost(driver: Driver, pick: Pick, task: asyncio.Task[socket.socket]) -> None:
@@ -100,3 +120,6 @@ def _lost(driver: Driver, pick: Pick, task: asyncio.Task[socket.socket]) -> None
         task.result().close()
         driver.dialled(pick, how)
     driver.ended(pick, how)
+
+
+__all__ = ["DIALS", "connect", "open_connection"]

@@ -11,19 +11,18 @@ answer's head is seen by a response class that adds one step to `start()`; the e
 from __future__ import annotations
 
 import asyncio
+import re
 import select
 import socket
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from math import inf
-from typing import Any, cast
-from weakref import WeakKeyDictionary
+from typing import Any, Literal, cast
 
 try:
     import aiohttp
-    from aiohttp.client_reqrep import ClientRequest, ClientResponse, ConnectionKey
+    from aiohttp.client_reqrep import ClientRequest, ConnectionKey
     from aiohttp.connector import Connection
-    from aiohttp.hdrs import CONTENT_TYPE
 except ImportError as missing:  # pragma: no cover
     raise ImportError("headlessconn.adapters.aiohttp needs aiohttp: pip install aiohttp") from missing
 
@@ -32,19 +31,21 @@ from yarl import URL
 from headlessconn import errors
 from headlessconn._runtime import dial
 from headlessconn._runtime.driver import Driver
-from headlessconn._runtime.race import DIALS
+from headlessconn.adapters._aiohttp_dials import Dials
+from headlessconn.adapters._aiohttp_exchange import IDEMPOTENT, Copy, Exchange, now_used, was_used, watched
 from headlessconn.adapters._routes import PASS, Routes
 from headlessconn.client import Client, Service
+from headlessconn.core.attempts import ONCE, Attempts
 from headlessconn.core.endpoint import NO_DIAL, How, Key, address_of, port_of
+from headlessconn.core.lane import Lane
 from headlessconn.core.member import Member
-from headlessconn.core.pick import CONNECTED, ENDED, Pick
+from headlessconn.core.pick import CONNECTED, Pick
 
 ANOTHER = 1.5  # seconds to wait for another set when every pod of this one refused: refresh_min, and the look-up
-NOT_BAD = (501, 505)  # of those from 500 on: a method or version the application does not speak; the pod is well
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # which aiohttp sends a second time itself
+PATHS = 1024  # paths whose lane is remembered for a host; beyond, all are read anew
 
 _OK = How.OK
-_NONE: frozenset[Key] = frozenset()
+_VARYING = re.compile(r"(?<=/)(?=[^/]*\d)[^/]+|(?<=/)[^/]{33,}")  # a segment with a digit, or a long one: an id
 
 
 class NoEndpoints(errors.NoEndpoints, aiohttp.ClientConnectorError):
@@ -65,16 +66,22 @@ class NoEndpoints(errors.NoEndpoints, aiohttp.ClientConnectorError):
 class HeadlessConnector(aiohttp.TCPConnector):
     """A `TCPConnector` whose requests to headless Services are spread over their pods, each request anew.
 
-    client    the `headlessconn.Client` to use; by default one of its own, with default options, closed with it
-    targets   names to balance beside those inside the cluster's zone: `["orders.shop:8080"]`; or a mapping from the
-              host (and port) in URLs to a target: `{"orders": "static:///10.0.0.1:80,10.0.0.2:80"}`
+    client       the `headlessconn.Client` to use; by default one of its own, with default options, closed with it
+    targets      names to balance beside those inside the cluster's zone: `["orders.shop:8080"]`; or a mapping from the
+                 host (and port) in URLs to a target: `{"orders": "static:///10.0.0.1:80,10.0.0.2:80"}`
+    hedge_after  seconds of silence, or "p95", after which a copy of an idempotent request goes to another pod; default
+                 None: only when its own pod is silent while others answer
+    lane         names the kind of a request, `lane(method, url)`, so that its silence is judged by what its kind takes;
+                 by default the method and the path, with `*` for segments that look like an id
 
     All further arguments are `TCPConnector`'s, with their meaning: `limit` counts all connections, `limit_per_host` is
     per pod. Hosts that are not the cluster's, IP literals, proxied requests pass untouched, and with the environment's
     `HEADLESSCONN=off` all do. Raises `TargetError`, `OptionError`.
 
-    A dial that fails moves on to another pod within the request. Nobody there: `NoEndpoints`, which is a
-    `ClientConnectorError` too.
+    A dial that fails moves on to another pod within the request; one that is silent for `race_after` gets a second
+    beside it. An idempotent request (by its method, or an `Idempotency-Key`) whose exchange breaks before the answer
+    begins, or is answered 502, 503 or 504, is sent once more, to another pod, as long as the budget allows: 20 % of
+    the requests and one a second. Nobody there: `NoEndpoints`, which is a `ClientConnectorError` too.
     """
 
     def __init__(
@@ -82,18 +89,25 @@ class HeadlessConnector(aiohttp.TCPConnector):
         client: Client | None = None,
         *,
         targets: Iterable[str] | Mapping[str, str] = (),
+        hedge_after: float | Literal["p95"] | None = None,
+        lane: Callable[[str, URL], str] | None = None,
         **arguments: Any,
     ) -> None:
+        if hedge_after not in (None, "p95") and not (isinstance(hedge_after, int | float) and hedge_after > 0):
+            raise errors.OptionError("hedge_after", f"{hedge_after!r} is not a time", 'hedge_after=0.05 or "p95"')
         self._client = client or Client()
         self._owns_client = client is None
         self._routes = Routes(self._client, targets)
-        self._known: dict[tuple[str | None, int | None, str], _Route] = {}
+        self._known: dict[tuple[str | None, int | None, str], Route] = {}
         self._pods: set[tuple[str, int]] = set()  # addresses dialled on behalf of a Service
         self._watched: set[Driver] = set()
-        self._dialling: WeakKeyDictionary[asyncio.Task[Any], float] = WeakKeyDictionary()  # since when, by caller
+        self._connecting: dict[asyncio.Task[Any], _Connecting] = {}  # by the caller's task
+        self._kept: set[asyncio.Task[Any]] = set()  # dials and copies under way
         self._caller_factory = arguments.pop("socket_factory", None)
         self._timeout: aiohttp.ClientTimeout | None = None
         self._limits = aiohttp.ClientTimeout()  # what `_timeout` becomes for a pod
+        self._hedge_after = hedge_after
+        self._lane_of = lane
         super().__init__(socket_factory=self._make_socket, **arguments)
 
     async def connect(self, req: ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Connection:
@@ -108,42 +122,41 @@ class HeadlessConnector(aiohttp.TCPConnector):
             if found is None:
                 return await super().connect(req, traces, timeout)
             route = found
-        driver = route.driver
-        pick = driver.pick()
+        pick = route.driver.pick()
         if type(pick) is not Pick:
-            pick = await self._wait_for_pick(driver, req, timeout)
+            pick = await self._wait_for_pick(route.driver, req, timeout)
         if timeout is not self._timeout:
             self._adopt(timeout)
-        limits = self._limits
-        avoid = _NONE
+        began = pick.started_at
         while True:
-            member = pick.member
-            pod = route.pods.get(member.key)
-            if pod is None:  # asked so, since a URL's truth costs 0.1 µs
-                pod = self._add_pod(route, member)
-            named = req.server_hostname
-            req.url = pod
-            if route.tls_name is not None and named is None:
-                req.server_hostname = route.tls_name
-            try:
-                connection = await super().connect(req, traces, limits)
-            except BaseException as error:
-                avoid = avoid | {member.key}
-                left = self._dial_failed(driver, pick, error, limits)
-                if left is None or len(avoid) == DIALS:
-                    raise
-                other = await driver.another(avoid, min(ANOTHER, left.connect or ANOTHER))
-                if other is None:
-                    raise
-                pick, limits = other, left
-                continue
-            finally:
-                req.url = url
-                req.server_hostname = named
-            if req.method not in IDEMPOTENT and _has_hung_up(connection.protocol):
-                connection.close()
-                continue
-            return self._watch(connection, driver, pick, req)
+            connection, pick = await self._reach(req, traces, route, pick, self._limits, None)
+            if req.method in IDEMPOTENT or not _has_hung_up(connection.protocol):
+                break
+            connection.close()
+        exchange = self._watch(Exchange, connection, route, pick, req)
+        if timeout.total:
+            exchange.deadline = began + timeout.total
+        if self._hedge_after is not None:
+            self._hedge(exchange)
+        return connection
+
+    async def connect_copy(
+        self, req: ClientRequest, first: Exchange, pick: Pick, attempts: Attempts
+    ) -> tuple[Connection, Exchange]:
+        """A connection for a copy of a request whose first attempt is in trouble."""
+        connection, pick = await self._reach(req, [], first.route, pick, self._limits, attempts)
+        attempts.went(pick)
+        return connection, self._watch(Copy, connection, first.route, pick, req)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another dial would have to wait for a place."""
+        return 0 < self.limit <= len(self._acquired)
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """`close` waits for its end."""
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
 
     async def close(self, *, abort_ssl: bool = False) -> None:
         """Close all connections, and the client when it is its own."""
@@ -151,13 +164,80 @@ class HeadlessConnector(aiohttp.TCPConnector):
             driver.on_forget.discard(self._forget)
         self._watched.clear()
         self._known.clear()
+        kept = tuple(self._kept)
+        for task in kept:
+            task.cancel()
+        await asyncio.gather(*kept, return_exceptions=True)
         await super().close(abort_ssl=abort_ssl)
         if self._owns_client:
             await self._client.aclose()
 
+    # ---- dialling ----------------------------------------------------------------------------------------------
+
+    async def _reach(
+        self,
+        req: ClientRequest,
+        traces: list[Any],
+        route: Route,
+        pick: Pick,
+        limits: aiohttp.ClientTimeout,
+        attempts: Attempts | None,
+    ) -> tuple[Connection, Pick]:
+        """A connection to this pod, or to another when it refuses or is silent. Picks that failed are ended."""
+        driver = route.driver
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        while True:
+            state = self._connecting[task] = _Connecting(req, route, pick, limits, attempts)
+            try:
+                connection = await self.dial(req, route, pick, limits, traces)
+            except BaseException as error:
+                dials, attempts = state.dials, state.attempts
+                if dials is not None and dials.overtook(error):
+                    driver.ended(pick, How.CANCELLED)
+                    won = await dials.result()
+                    assert won is not None
+                    return won
+                left = self.dial_failed(driver, pick, error, limits, None if dials is None else dials.since)
+                if left is None:
+                    raise
+                if dials is not None and (won := await dials.result()) is not None:
+                    return won
+                if attempts is None:
+                    attempts = Attempts(driver.engine, ONCE, pick)
+                other = driver.further(partial(attempts.after_dial, pick))
+                if other is None:
+                    other = await driver.another(attempts, min(ANOTHER, left.connect or ANOTHER))
+                if other is None:
+                    raise
+                pick, limits = other, left
+                continue
+            finally:
+                del self._connecting[task]
+                if state.dials is not None:
+                    state.dials.end()
+            return connection, pick
+
+    async def dial(
+        self, req: ClientRequest, route: Route, pick: Pick, limits: aiohttp.ClientTimeout, traces: list[Any]
+    ) -> Connection:
+        """What `TCPConnector.connect` gives while the request's URL names this pod."""
+        member = pick.member
+        pod = route.pods.get(member.key)
+        if pod is None:  # asked so, since a URL's truth costs 0.1 µs
+            pod = self._add_pod(route, member)
+        url, named = req.url, req.server_hostname
+        req.url = pod
+        if route.tls_name is not None and named is None:
+            req.server_hostname = route.tls_name
+        try:
+            return await super().connect(req, traces, limits)
+        finally:
+            req.url = url
+            req.server_hostname = named
+
     # ---- routes and pods ---------------------------------------------------------------------------------------
 
-    async def _find_route(self, url: URL) -> _Route | None:
+    async def _find_route(self, url: URL) -> Route | None:
         host, port = url.raw_host, url.port
         if not host or port is None:
             return None
@@ -170,10 +250,10 @@ class HeadlessConnector(aiohttp.TCPConnector):
             self._watched.add(driver)
             driver.on_forget.add(self._forget)
         tls_name = host if url.scheme in ("https", "wss") else None
-        route = self._known[host, port, url.scheme] = _Route(driver, url.scheme, tls_name)
+        route = self._known[host, port, url.scheme] = Route(driver, url.scheme, tls_name)
         return route
 
-    def _add_pod(self, route: _Route, member: Member) -> URL:
+    def _add_pod(self, route: Route, member: Member) -> URL:
         address, port = address_of(member.key), port_of(member.key)
         self._pods.add((address, port))
         pod = route.pods[member.key] = URL.build(scheme=route.scheme, host=address, port=port)
@@ -198,8 +278,12 @@ class HeadlessConnector(aiohttp.TCPConnector):
             sock = socket.socket(family=family, type=kind, proto=protocol)
         if info[4][:2] in self._pods:
             dial.keep_alive(sock, user_timeout=True)
-            if (task := asyncio.current_task()) is not None:
-                self._dialling[task] = self._loop.time()
+            state = self._connecting.get(asyncio.current_task())  # type: ignore[arg-type]
+            if state is not None and state.dials is None:
+                attempts = state.attempts
+                if attempts is None:
+                    attempts = state.attempts = Attempts(state.route.driver.engine, ONCE, state.pick)
+                state.dials = Dials(self, state.route, state.req, state.limits, attempts, sock)
         return sock
 
     # ---- evidence ----------------------------------------------------------------------------------------------
@@ -220,11 +304,10 @@ class HeadlessConnector(aiohttp.TCPConnector):
         assert isinstance(pick, Pick)  # nothing was avoided
         return pick
 
-    def _dial_failed(
-        self, driver: Driver, pick: Pick, error: BaseException, limits: aiohttp.ClientTimeout
+    def dial_failed(
+        self, driver: Driver, pick: Pick, error: BaseException, limits: aiohttp.ClientTimeout, since: float | None
     ) -> aiohttp.ClientTimeout | None:
-        """Tell the engine. When another pod may be tried, what is left of the time-outs."""
-        since = self._dialling.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
+        """Tell the engine. When another pod may be tried, what is left of the time-outs. `since`: when a dial began."""
         how = dial.how_dial_failed(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error)
         if isinstance(error, aiohttp.ClientSSLError):
             how = How.LOCAL
@@ -243,113 +326,75 @@ class HeadlessConnector(aiohttp.TCPConnector):
         left = pick.started_at + limits.connect - self._loop.time()
         return _limited(limits, left, limits.sock_connect) if left > 0 else None
 
-    def _watch(self, connection: Connection, driver: Driver, pick: Pick, req: ClientRequest) -> Connection:
+    def _watch(
+        self, kind: type[Exchange], connection: Connection, route: Route, pick: Pick, req: ClientRequest
+    ) -> Exchange:
         protocol = cast(Any, connection.protocol)
-        reused = hasattr(protocol, "headlessconn_used")
+        reused = now_used(protocol)
         if reused:
             pick.flags |= CONNECTED
         else:
-            protocol.headlessconn_used = True
-            self._dialling.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
-            driver.dialled(pick, _OK)
-        exchange = _Exchange(self, driver, pick, req, protocol, reused)
+            route.driver.dialled(pick, _OK)
+        pick.lane = self._lane(route, req)
+        exchange = kind(self, route, pick, req, protocol, reused)
+        pick.holder = exchange
         connection.add_callback(exchange.released)
         connection.headlessconn_exchange = exchange  # type: ignore[attr-defined]
-        req.response_class = _watched(req.response_class)
-        return connection
+        req.response_class = watched(req.response_class)
+        return exchange
+
+    def _lane(self, route: Route, req: ClientRequest) -> Lane:
+        if self._lane_of is not None:
+            return route.driver.engine.lane(self._lane_of(req.method, req.url))
+        kind = (req.method, req.url.raw_path)
+        lane = route.lanes.get(kind)
+        if lane is None:
+            if len(route.lanes) >= PATHS:
+                route.lanes.clear()
+            lane = route.lanes[kind] = route.driver.engine.lane(f"{kind[0]} {_VARYING.sub('*', kind[1])}")
+        return lane
+
+    def _hedge(self, exchange: Exchange) -> None:
+        after = self._hedge_after
+        if after == "p95":
+            lane = exchange.pick.lane
+            after = None if lane is None else lane.quantile(0.95)
+        if isinstance(after, int | float):
+            exchange.hedge = self._loop.call_later(after, exchange.hurry)
 
 
-class _Route:
+class _Connecting:
+    """A request that waits for its connection."""
+
+    __slots__ = ("attempts", "dials", "limits", "pick", "req", "route")
+
+    def __init__(
+        self,
+        req: ClientRequest,
+        route: Route,
+        pick: Pick,
+        limits: aiohttp.ClientTimeout,
+        attempts: Attempts | None,
+    ) -> None:
+        self.req = req
+        self.route = route
+        self.pick = pick
+        self.limits = limits
+        self.attempts = attempts
+        self.dials: Dials | None = None  # once a socket was made
+
+
+class Route:
     """A host of the application: its driver, and a ready URL for each pod (building one costs 6 µs)."""
 
-    __slots__ = ("driver", "pods", "scheme", "tls_name")
+    __slots__ = ("driver", "lanes", "pods", "scheme", "tls_name")
 
     def __init__(self, driver: Driver, scheme: str, tls_name: str | None) -> None:
         self.driver = driver
         self.scheme = scheme
         self.tls_name = tls_name
         self.pods: dict[Key, URL] = {}
-
-
-class _Exchange:
-    """One request on its connection, from `connect()` to the connection's release."""
-
-    __slots__ = ("connector", "done", "driver", "outer", "pick", "protocol", "req", "response", "reused")
-
-    def __init__(
-        self, connector: HeadlessConnector, driver: Driver, pick: Pick, req: ClientRequest, protocol: Any, reused: bool
-    ) -> None:
-        self.connector = connector
-        self.driver = driver
-        self.pick = pick
-        self.req = req
-        self.protocol = protocol
-        self.reused = reused
-        self.outer = sys.exception()  # of a caller who is inside an `except` of his own
-        self.response: ClientResponse | None = None  # once its head has come
-        self.done = False  # the connection was given back
-
-    def head(self, response: ClientResponse) -> None:
-        """The head of the answer has come."""
-        self.response = response
-        status = response.status
-        bad = status >= 500 and status not in NOT_BAD
-        if self.done:
-            self.driver.answered(self.pick, bad)
-            return
-        self.driver.responded(self.pick, bad)
-        if status == 101 or response.headers.get(CONTENT_TYPE, "").startswith("text/event-stream"):
-            self.driver.streams(self.pick)
-            _let_it_be_slow(self.protocol)
-
-    def released(self) -> None:
-        """aiohttp gives the connection back, or closes it."""
-        self.done = True
-        if not self.pick.is_listed:
-            self.protocol.force_close()  # before it returns to the pool: nobody will ask for that pod again
-        if self.response is not None:
-            # Whatever exception is in the air may be the caller's own; what befell the body is kept with the body.
-            error = self.response.content.exception()
-            self.end(_OK if error is None else self.blame(error))
-            return
-        # aiohttp closes it in its own `except`. A caller may be inside one of his own, but that one is older.
-        error = sys.exception()
-        if error is not None and error is not self.outer:
-            self.end(self.blame(error))
-        elif self.req.response is None:
-            self.end(How.CALLER)
-        # Else a small answer was whole before its head was looked at: `head` is about to come, and ends it.
-
-    def failed(self, error: BaseException) -> None:
-        """The head could not be read although the connection was given back."""
-        if self.done:
-            self.end(self.blame(error))
-
-    def blame(self, error: BaseException) -> How:
-        """What an exception of aiohttp's says about the pod."""
-        answered = self.response is not None
-        match error:
-            case _ if self.connector.closed:
-                return How.CALLER  # it was we who cut it
-            case asyncio.CancelledError() | GeneratorExit():
-                return How.CANCELLED
-            case aiohttp.ServerTimeoutError():
-                return How.TIMEOUT
-            case aiohttp.ClientPayloadError():
-                return How.RESET
-            case aiohttp.ServerDisconnectedError() | ConnectionError() | aiohttp.ClientOSError():
-                if self.protocol.is_connected():
-                    return How.CALLER  # the connection stands: what failed is the body that he sends
-                return How.RESET_REUSED if self.reused and not answered else How.RESET
-            case aiohttp.ClientResponseError() if not answered:
-                return How.BAD_STATUS  # what came is not HTTP
-            case TimeoutError() if not answered:
-                return How.TIMEOUT
-        return How.CALLER
-
-    def end(self, how: How) -> None:
-        if not self.pick.flags & ENDED:
-            self.driver.ended(self.pick, how)
+        self.lanes: dict[tuple[str, str], Lane] = {}
 
 
 def _limited(
@@ -365,48 +410,11 @@ def _has_hung_up(protocol: Any) -> bool:
     A pod that closes its idle connections at SIGTERM would lose each request that is sent in that gap; those that may
     not be sent twice are worth a system call.
     """
-    if not hasattr(protocol, "headlessconn_used") or not hasattr(select, "poll"):
+    if not was_used(protocol) or not hasattr(select, "poll"):
         return False
     waiting = select.poll()
     waiting.register(protocol.transport.get_extra_info("socket"), getattr(select, "POLLRDHUP", select.POLLIN))
     return bool(waiting.poll(0))
-
-
-def _let_it_be_slow(protocol: Any) -> None:
-    """A stream's peer may read slowly: lift the kernel's limit for unacknowledged bytes; keep-alive stays on."""
-    sock = protocol.transport and protocol.transport.get_extra_info("socket")
-    if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
-
-
-class _Watching:
-    """What a watched response class adds to the one it derives from."""
-
-    async def start(self, connection: Connection) -> ClientResponse:
-        exchange: _Exchange | None = getattr(connection, "headlessconn_exchange", None)
-        if exchange is None:
-            return await super().start(connection)  # type: ignore[misc, no-any-return]
-        try:
-            response: ClientResponse = await super().start(connection)  # type: ignore[misc]
-        except BaseException as error:
-            exchange.failed(error)
-            raise
-        exchange.head(response)
-        return response
-
-
-_classes: dict[type[ClientResponse], type[ClientResponse]] = {}
-
-
-def _watched(cls: type[ClientResponse]) -> type[ClientResponse]:
-    """The session's response class with our step in `start()`; made once for each."""
-    found = _classes.get(cls)
-    if found is None:
-        if issubclass(cls, _Watching):
-            return cls
-        found = type(cls.__name__, (_Watching, cls), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
-        _classes[cls] = found
-    return found
 
 
 __all__ = ["HeadlessConnector", "NoEndpoints"]

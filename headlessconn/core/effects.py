@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from headlessconn.checks import Check, Tcp
+from headlessconn.core.claim import Claim, ConnId, Retire
 from headlessconn.core.endpoint import Endpoint, Key
 from headlessconn.core.member import Member, State
+from headlessconn.core.pick import Pick
+
+CONNECT = Tcp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +24,24 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Connect to this endpoint by TCP within `timeout` seconds, close, and tell `Engine.probed(id, passed, now)`."""
+    """Ask this endpoint what `check` says, and tell `Engine.probed(id, passed, now, how, why)`. Connecting may take
+    `timeout` seconds; an answer, what its check allows beyond."""
+
+    id: int
+    endpoint: Endpoint
+    timeout: float
+    check: Check = CONNECT
+
+    @property
+    def is_redial(self) -> bool:
+        """Whether it asks about a member that failed or may be dead, rather than being the check of a quiet one."""
+        return self.id > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Ask `Options.verify` within `timeout` seconds whether this endpoint is the pod that is meant, and tell
+    `Engine.verified(id, meant, now)`: True, False, or None when it could not say."""
 
     id: int
     endpoint: Endpoint
@@ -31,6 +53,21 @@ class Forget:
     """The endpoint left the set: close idle connections to it."""
 
     key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Hurry:
+    """The pod of this pick fell silent: its holder may send a copy to another one now."""
+
+    pick: Pick
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """Open a connection for this claim; once `Engine.opened` hears of it, the connection `replaces` is told to go."""
+
+    claim: Claim
+    replaces: ConnId
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +136,11 @@ class Change:
         return tuple(Move(member.endpoint, before, after, why) for member, before, after, why in self._moves)
 
     @property
+    def steps(self) -> Iterable[tuple[Member, State | None, State]]:
+        """The moves as the core sees them."""
+        return ((member, before, after) for member, before, after, _ in self._moves)
+
+    @property
     def is_membership(self) -> bool:
         """Whether somebody was added or removed, rather than only judged differently."""
         return bool(self._added or self._removed)
@@ -118,4 +160,4 @@ class Changed:
     change: Change
 
 
-Effect: TypeAlias = Ask | Probe | Forget | Admit | Changed
+Effect: TypeAlias = Ask | Hurry | Probe | Forget | Admit | Changed | Verify | Retire | Warm

@@ -5,6 +5,7 @@ from __future__ import annotations
 from headlessconn.core.endpoint import Answer
 from headlessconn.core.member import State
 from headlessconn.core.snapshot import Snapshot
+from headlessconn.core.verifying import WHY
 
 
 def explain(view: Snapshot) -> str:
@@ -15,6 +16,15 @@ def explain(view: Snapshot) -> str:
     DNS said NOERROR for orders.shop.svc.cluster.local. 3.1 s ago, TTL 30 s; asked again in 1.6 s.
     """
     return "\n".join([_set(view), _answer(view), *_members(view), *_waiting(view)])
+
+
+def advice_on(view: Snapshot) -> str:
+    """What to check when this target has nobody to give."""
+    foreign = sum(member.why == WHY for member in view.of(State.EJECTED))
+    if foreign and foreign == len(view.endpoints):
+        all_of_them = "the one endpoint" if foreign == 1 else f"all {foreign} endpoints"
+        return f"`verify` said no to {all_of_them}: check what it looks at, and whether DNS lags behind."
+    return advice(view.answer, view.trouble, view.target)
 
 
 def advice(answer: Answer | None, trouble: str, target: str) -> str:
@@ -89,4 +99,4 @@ def _waiting(view: Snapshot) -> list[str]:
     if not view.waiting:
         return []
     callers = "1 caller waits" if view.waiting == 1 else f"{view.waiting} callers wait"
-    return [f"{callers}. {advice(view.answer, view.trouble, view.target)}"]
+    return [f"{callers}. {advice_on(view)}"]

@@ -20,6 +20,17 @@ NEWEST = 0.1  # what one latency weighs in the mean over all members
 # One latency at most doubles what is believed. Finagle takes each peak at its word, and then a cold start or a pause of
 # the collector, 20 times the usual, keeps a pod out for τ·ln 20 = 30 s; a pod that *is* slow shows it again at once.
 DOUBT = 2.0
+CLEARLY = 2.0  # how many times more a load must be to count as more: latencies of equal pods differ by less
+# Times the mean over all: what a bad answer counts as, at least. A pod that fails in 1 ms would else be the fastest and
+# get everything (linkerd's load biaser is for that). Its flat 5 s is 1000 times the mean of a service that answers in
+# 5 ms, and keeps a pod out for τ·ln(1000/2) = 62 s after one 503; eight times the mean do so for τ·ln(8/2) = 14 s. Less
+# than four would leave fewer than 7 s, in which a pod that fails always would have cost twice as many requests.
+PENALTY = 8.0
+# What repeated ones come to: τ·ln(64/2) = 35 s. A pod that fails half of its requests is never bad five times in a row
+# for long, and gets too few requests to be compared by their rates. One of two such pods cost 1.4 % of all requests with
+# 8 alone, and 0.1 % with doubling (`python -m benchmarks.loads`).
+PENALTY_MAX = 64.0
+RETRY_AFTER_MAX = 300.0  # seconds of Retry-After that are believed (linkerd 300 s)
 
 
 class Latencies:
@@ -43,10 +54,11 @@ class Latencies:
         peak = latency * growth
         mean = self.mean
         if mean:
-            self.mean = mean + NEWEST * (latency - mean)
             believed = DOUBT * (mean * growth if mean * growth > member.grown else member.grown)
             if peak > believed:
                 peak = believed
+                latency = believed / growth  # or one pause of a second would make 10 ms of mean ten times as much
+            self.mean = mean + NEWEST * (latency - mean)
         else:
             self.mean = latency
         if peak < member.grown:
@@ -55,14 +67,49 @@ class Latencies:
         member.grown = peak
         member.growth = growth
 
+    def penalize(
+        self,
+        member: Member,
+        latency: float,
+        now: float,
+        retry_after: float,
+        members: Mapping[Key, Member],
+        again: bool = False,
+    ) -> None:
+        """A bad answer, or one that asks to be left alone for `retry_after` seconds: it was slow, however fast it came.
+
+        It never makes a member look faster, and the mean over all does not hear of it: else a pod that fails fast would
+        lower what is usual. The latency is doubted like any other, the penalty is not. Retry-After is a time, not a
+        latency: it counts as what will have faded to "not clearly more than the mean" when that time is over.
+
+        `again`: the request was sent after the last bad answer had come. So it doubles what is left of that penalty,
+        to `PENALTY_MAX`; those that fail together, when a pod's database is away, count as one.
+        """
+        if now - self._epoch > EPOCH:
+            self._step(now, members)
+        growth = exp((now - self._epoch) / DECAY)
+        times = PENALTY
+        if retry_after > 0.0:
+            times = max(times, CLEARLY * exp(min(retry_after, RETRY_AFTER_MAX) / DECAY))
+        mean = self.mean * growth
+        if mean:
+            slow = max(times * mean, min(latency * growth, DOUBT * member.grown))
+            if again:
+                slow = max(slow, min(2.0 * member.grown, PENALTY_MAX * mean))
+        else:
+            slow = latency * growth
+        if slow > member.grown:
+            member.grown = slow
+        member.growth = growth
+
     def at_least(self, member: Member, latency: float, now: float, members: Mapping[Key, Member]) -> None:
         """A censored latency: an attempt given up after this long would have taken no less."""
         if latency > self.of(member, now):
             self.observe(member, latency, now, members)
 
     def of(self, member: Member, now: float) -> float:
-        """A member's mean at `now`, faded, in seconds; 0 when nothing was measured."""
-        return member.grown / exp(min((now - self._epoch) / DECAY, 700.0))
+        """A member's mean at `now`, faded, in seconds; 0 when nothing was measured. Penalties make it up to 300 s."""
+        return min(member.grown / exp(min((now - self._epoch) / DECAY, 700.0)), RETRY_AFTER_MAX)
 
     def unmeasured(self, now: float) -> float:
         """What `Member.grown` would be for an average member, measured now."""

@@ -18,7 +18,7 @@ class State(Enum):
     __hash__ = object.__hash__
 
 
-_READY = State.READY
+_READY, _EJECTED = State.READY, State.EJECTED
 
 MOVES: dict[tuple[State, str], State] = {
     (State.READY, "refuse"): State.FAILING,
@@ -53,6 +53,18 @@ class Member:
     probing = False
     trial = False
     silent_since = inf
+    answers = 0  # in the interval of core/interval.py
+    bad = 0  # of those
+    penalty = 0  # of `in_flight`, requests that nobody sent (core/penalty.py)
+    penalty_until = -inf
+    heard_at = -inf  # when an answer of its began last
+    heads = 0  # how many answers of all members there had been then
+    suspected = False  # of being silent: its next answer lifts that
+    ejected_for_silence = False  # and nothing else: its next answer readmits it
+    failed_at = -inf  # when evidence against it was seen last
+    check_at = inf  # when it wants to be checked; `inf` = not scheduled
+    bad_checks = 0  # how many of `bad_in_a_row` are failed checks
+    foreign = False  # `verify` said that it is not the pod that is meant
 
     def __init__(self, key: Key, facts: Facts | None, now: float) -> None:
         self.key = key
@@ -72,6 +84,11 @@ class Member:
         self.state = MOVES[before, cause]
         self.why = why
         self.moved_at = now
+        if before is _EJECTED:
+            self.answers = self.bad = 0  # what it did before is settled
+            self.ejected_for_silence = False
+        if self.state is _READY and self.ejections and self.readmitted_at == inf:
+            self.readmitted_at = now  # however it came back, from now on it serves
         return before
 
     @property
@@ -81,7 +98,7 @@ class Member:
     @property
     def is_open(self) -> bool:
         """Whether work is under way on it."""
-        return self.in_flight > 0 or self.connections > 0
+        return self.in_flight > self.penalty or self.connections > 0
 
     def __repr__(self) -> str:
-        return f"<{self.endpoint} {self.state.value}: {self.why}; {self.in_flight} in flight>"
+        return f"<{self.endpoint} {self.state.value}: {self.why}; {self.in_flight - self.penalty} in flight>"

@@ -111,7 +111,7 @@ class Membership:
         self._moves.append((member, before, member.state, why))
         if before is _FAILING or before is _EJECTED:
             member.retry_at = inf
-            member.trial = False
+            member.trial = member.suspected = False
         if member.state is State.GONE:
             del self.members[member.key]
         self.picker = None
@@ -130,7 +130,8 @@ class Membership:
         if self.picker is None:
             tiers: dict[State, list[Member]] = {_READY: [], _EJECTED: [], _FAILING: [], _DRAINING: []}
             for member in self.members.values():
-                tiers[member.state].append(member)
+                if not member.foreign:  # such a one is nobody's last resort either
+                    tiers[member.state].append(member)
             self.ready, self.ejected = len(tiers[_READY]), len(tiers[_EJECTED])
             serving = tiers[_READY] or tiers[_EJECTED] or tiers[_FAILING]
             if serving:
@@ -139,12 +140,21 @@ class Membership:
 
     def pick_avoiding(self, avoid: Collection[Key], now: float) -> Member | None:
         """The same choice among those that `avoid` does not name, tier by tier."""
-        left = [member for member in self.members.values() if member.key not in avoid]
+        serving = self.serving(avoid)
+        return self.pick_among(serving, now) if serving else None
+
+    def serving(self, avoid: Collection[Key] = ()) -> list[Member]:
+        """The members of the best tier that has any which `avoid` does not name."""
+        left = [member for member in self.members.values() if member.key not in avoid and not member.foreign]
         for state in (_READY, _EJECTED, _FAILING):
             serving = [member for member in left if member.state is state]
             if serving:
-                return self._build(serving).pick(now)
-        return None
+                return serving
+        return []
+
+    def pick_among(self, members: list[Member], now: float) -> Member:
+        """The policy's choice among these."""
+        return self._build(members).pick(now)
 
     def counts(self) -> tuple[int, int]:
         """How many are READY and how many EJECTED, counted afresh whenever anything moved."""

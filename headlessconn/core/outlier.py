@@ -1,7 +1,7 @@
 """When a member's bad answers take it out of the set, and for how long.
 
-Consecutive failures only: always on, and right for two to four pods, where deviation rules are blind (with one of
-three pods dead, mean minus 1.9 deviations is below zero).
+Consecutive failures: always on, and right for two to four pods, where deviation rules are blind (with one of three pods
+dead, mean minus 1.9 deviations is below zero). The rules over an interval are in `core/rates.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ def may_eject(ready: int, ejected: int) -> bool:
 def is_outlier(member: Member, options: Options) -> bool:
     limit = options.consecutive_failures
     return limit > 0 and member.bad_in_a_row >= limit
+
+
+def owes_trial(member: Member) -> bool:
+    """Whether it was ejected and has not served since: whatever else happened to it, a request must try it first."""
+    return member.ejections > 0 and member.readmitted_at == inf
 
 
 def sentence(member: Member, options: Options, now: float) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from headlessconn.core.endpoint import Endpoint, Key
+from headlessconn.core.lane import Lane
 from headlessconn.core.member import Member, State
 
 _DRAINING, _GONE = State.DRAINING, State.GONE
@@ -14,17 +16,28 @@ CONNECTED = 2
 STREAMS = 4  # it is a long-lived connection now
 TRIAL = 8  # of an ejected member
 ENDED = 16
+HURRIED = 32  # its holder was told that the pod is silent
+BAD = 64  # its answer was counted as a bad one
+LIMITED = 128  # its end makes room for a caller that waits
 
 
 class Pick:
-    """It ends exactly once, by `Engine.ended`. `flags` are the bits above: one slot is cheaper to fill than five."""
+    """It ends exactly once, by `Engine.ended`. `flags` are the bits above: one slot is cheaper to fill than five.
 
-    __slots__ = ("flags", "member", "started_at")
+    lane     the kind of request, when its holder names one; without it the pod's silence says nothing
+    heads    how many answers of all members there had been when it was picked
+    holder   whoever is to be told of `Hurry`: anything with a method `hurry()`
+    """
 
-    def __init__(self, member: Member, now: float) -> None:
+    __slots__ = ("flags", "heads", "holder", "lane", "member", "started_at")
+
+    def __init__(self, member: Member, now: float, heads: int = 0) -> None:
         self.member = member
         self.started_at = now
         self.flags = 0
+        self.heads = heads
+        self.lane: Lane | None = None
+        self.holder: Any = None
 
     @property
     def key(self) -> Key:
@@ -43,10 +56,13 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Nobody:
-    """No member to give. `all_avoided`: there are some, but the caller has tried them."""
+    """No member to give. `all_avoided`: there are some, but the caller has tried them. `full`: there are some, but each
+    has `max_in_flight` requests, or others wait for room already."""
 
     all_avoided: bool = False
+    full: bool = False
 
 
 NOBODY = Nobody()
 ALL_AVOIDED = Nobody(all_avoided=True)
+FULL = Nobody(full=True)

@@ -11,11 +11,9 @@ import random
 from collections.abc import Sequence
 from typing import Protocol
 
-from headlessconn.core.latency import Latencies
+from headlessconn.core.latency import CLEARLY, Latencies
 from headlessconn.core.member import Member
 from headlessconn.options import Policy
-
-SURE = 2.0  # how many times more a load must be to count as more: latencies of equal pods differ by less
 
 
 class Picker(Protocol):
@@ -84,9 +82,9 @@ class PeakEwma:
         a, b = self._members[first], self._members[second]
         load_a = (a.grown or self._latencies.unmeasured(now)) * (a.in_flight + 1)
         load_b = (b.grown or self._latencies.unmeasured(now)) * (b.in_flight + 1)
-        if load_a * SURE < load_b:
+        if load_a * CLEARLY < load_b:
             return a
-        if load_b * SURE < load_a:
+        if load_b * CLEARLY < load_a:
             return b
         if a.in_flight != b.in_flight:
             return a if a.in_flight < b.in_flight else b

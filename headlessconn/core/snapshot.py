@@ -32,6 +32,12 @@ class Snapshot:
     trouble         what the last look-up failed with, or "" when it did not
     next_look_in    seconds to the next look-up; None while one is under way or while the target is idle
     held_for        seconds that the members will outlive the answer "nobody"; None when they are not held
+    surplus         long-lived connections on members that hold more than their share: so many are to move
+    moving          how many of them are being replaced now
+    next_move_in    seconds until the next one moves; None when none is planned
+    ejections       how many there have been
+    unenforced      how many more were found right and not made: at most half may be out, never the last one, and a rule
+                    may be watched only (`success_rate_enforcement`, `failure_percentage_enforcement`)
     """
 
     target: str
@@ -45,6 +51,11 @@ class Snapshot:
     held_for: float | None
     waiting: int
     picks: int
+    surplus: int = 0
+    moving: int = 0
+    next_move_in: float | None = None
+    ejections: int = 0
+    unenforced: int = 0
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:

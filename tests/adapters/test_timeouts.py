@@ -88,15 +88,30 @@ class TestADialWithoutAnAnswer:
             for _ in range(6):
                 async with session.post(f"{url}/echo", data=b"once") as response:
                     assert await response.read() == b"once"
-            assert self.member(world) == ("failing", "dial timed out")
             assert world.orders.pods[0].served == 6
+            await self.failing(world)
 
     async def test_sock_connect_bounds_each_dial(self) -> None:
         timeout = aiohttp.ClientTimeout(sock_connect=0.5)
-        async with self.holed(connect_timeout=60) as (world, url), world.session(timeout=timeout) as session:
+        async with self.holed(connect_timeout=60, race_after=1.0) as (world, url), world.session(timeout=timeout) as session:
             for _ in range(6):
                 await get(session, url)
             assert self.member(world) == ("failing", "dial timed out")
+
+    async def failing(self, world: Shop) -> None:
+        """Wait until nobody is sent there any more."""
+        async with asyncio.timeout(10):
+            while self.member(world)[0] != "failing":
+                await asyncio.sleep(0.01)
+
+    async def test_one_that_is_silent_for_a_quarter_of_a_second_gets_another_beside_it(self) -> None:
+        """The dial goes on for a minute; no request waits for that, and a probe finds out what is the matter."""
+        async with self.holed(connect_timeout=1.0) as (world, url), world.session() as session:
+            for _ in range(6):
+                async with session.post(f"{url}/echo", data=b"once") as response:
+                    assert await response.read() == b"once"
+            assert world.orders.pods[0].served == 6
+            await self.failing(world)
 
     async def test_when_every_dial_times_out_aiohttps_error_says_so(self) -> None:
         async with shop(0, options={"connect_timeout": 0.2}) as world, black_hole() as (address, port):
@@ -107,7 +122,7 @@ class TestADialWithoutAnAnswer:
 
     async def test_connect_bounds_all_dials_together(self) -> None:
         """Four silent pods could be tried for 0.4 s each; the caller allowed 0.6 s for all of it."""
-        async with shop(0, options={"connect_timeout": 0.4}) as world, contextlib.AsyncExitStack() as holes:
+        async with shop(0, options={"connect_timeout": 0.4, "race_after": 1.0}) as world, contextlib.AsyncExitStack() as holes:
             places = [await holes.enter_async_context(black_hole()) for _ in range(4)]
             targets = {"holed.example": "static:///" + ",".join(f"{host}:{port}" for host, port in places)}
             timeout = aiohttp.ClientTimeout(connect=0.6)
@@ -119,7 +134,7 @@ class TestADialWithoutAnAnswer:
 
     async def test_a_connect_limit_shorter_than_a_dial_is_weak_evidence_until_it_repeats(self) -> None:
         timeout = aiohttp.ClientTimeout(connect=0.3)
-        async with self.holed(policy="round_robin") as (world, url), world.session(timeout=timeout) as session:
+        async with self.holed(policy="round_robin", race_after=1.0) as (world, url), world.session(timeout=timeout) as session:
             failed = 0
             for _ in range(30):
                 with contextlib.suppress(aiohttp.ConnectionTimeoutError):

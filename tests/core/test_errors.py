@@ -8,11 +8,15 @@ import pytest
 from headlessconn import errors
 from headlessconn.errors import (
     ClosedError,
+    DeadlineExceeded,
     DialFailed,
     HeadlessError,
     NoEndpoints,
+    NotHeld,
     OptionError,
+    Overloaded,
     PickEnded,
+    PoolTimeout,
     TargetError,
     WrongLoop,
 )
@@ -25,6 +29,13 @@ ALL: list[tuple[HeadlessError, type[Exception]]] = [
     (NoEndpoints("orders.shop:8080", 0.0, "nothing yet", None, "Wait longer."), ConnectionError),
     (NoEndpoints("orders.shop:8080", 5.0, "NOERROR", 0.7, "See the pods.", ready=2, wanted=3), ConnectionError),
     (DialFailed("orders.shop:8080", [("10.0.0.1:80", "refused"), ("10.0.0.2:80", "dial timed out")]), ConnectionError),
+    (Overloaded("orders.shop:8080", 2, 200, 100, 1024, 1024), ConnectionError),
+    (Overloaded("orders.shop:8080", 1, 7, None, 12, 1024, waited=5.0), ConnectionError),
+    (DeadlineExceeded("orders.shop:8080", 2.0, [("10.0.0.1:80", "reset"), ("10.0.0.2:80", "silent")]), TimeoutError),
+    (DeadlineExceeded("orders.shop:8080", 2.0, ()), TimeoutError),
+    (PoolTimeout("db.data:3306", 30.0, 10, 10, ["orders/db.py:42 for 31.0 s (to 10.0.0.1:3306)"], 3, 0), TimeoutError),
+    (PoolTimeout("db.data:3306", 30.0, 0, 10, (), 0, 2, "10.0.0.1:3306: ConnectionRefusedError", 9), TimeoutError),
+    (NotHeld("this connection was given back already"), RuntimeError),
     (ClosedError("this client was closed: make a new one"), RuntimeError),
     (WrongLoop("this client belongs to another event loop"), RuntimeError),
     (PickEnded("the pick of 10.0.0.1:80 was ended twice"), RuntimeError),
@@ -71,6 +82,23 @@ def test_what_they_say() -> None:
         "could not connect to orders.shop:8080: tried 10.0.0.1:80 (refused), 10.0.0.2:80 (dial timed out). "
         "Pods that DNS still lists may be gone: a dead node stays listed for up to 50 s; "
         "see the pods with `kubectl get endpointslices`",
+        "orders.shop:8080 is overloaded: 200 requests in flight on 2 endpoints (of at most 100 each), 1024 callers "
+        "waiting of at most 1024; gave up after 0.0 s. Add pods, send less at once, or raise max_in_flight if the pods "
+        "can take more (max_waiting only makes the queue longer).",
+        "orders.shop:8080 is overloaded: 7 requests in flight on 1 endpoint (without a limit), 12 callers "
+        "waiting of at most 1024; gave up after 5.0 s. Add pods, send less at once, or raise max_in_flight if the pods "
+        "can take more (max_waiting only makes the queue longer).",
+        "orders.shop:8080 did not answer within 2.00 s: tried 10.0.0.1:80 (reset), 10.0.0.2:80 (silent). Give it a "
+        "later deadline, or see why these pods are slow; `repeatable=True` lets a silent one be left for another",
+        "orders.shop:8080 did not answer within 2.00 s: tried nobody yet. Give it a later deadline, or see why these "
+        "pods are slow; `repeatable=True` lets a silent one be left for another",
+        "no connection to db.data:3306 within 30.0 s: 10 of 10 connections, 1 of them handed out: "
+        "orders/db.py:42 for 31.0 s (to 10.0.0.1:3306); 0 being opened, 3 other callers waiting. "
+        "See whether the pods answer: dials that say nothing end after open_timeout.",
+        "no connection to db.data:3306 within 30.0 s: 0 of 10 connections, none handed out; 2 being opened, "
+        "0 other callers waiting; 9 dials failed, the last with 10.0.0.1:3306: ConnectionRefusedError. "
+        "See why the pods cannot be connected to.",
+        "this connection was given back already",
         "this client was closed: make a new one",
         "this client belongs to another event loop",
         "the pick of 10.0.0.1:80 was ended twice",

@@ -2,9 +2,11 @@
 
 import pytest
 
+from headlessconn.core.effects import Probe
 from headlessconn.core.endpoint import How
 from headlessconn.core.health import PROBE_GUARD
 from headlessconn.core.member import State
+from headlessconn.options import Options
 from tests.core.dice import Loaded
 from tests.core.play import Play, nobody, records
 
@@ -304,7 +306,7 @@ def test_an_answer_ends_the_silence() -> None:
 
 
 def test_three_silent_dials_are_no_connection() -> None:
-    play = Play()
+    play = Play(options=Options(race_after=60.0))
     play.refusing = {"b"}
     for _ in range(3):
         assert play.state("b") is State.READY
@@ -312,6 +314,24 @@ def test_three_silent_dials_are_no_connection() -> None:
         play.request("a")
     assert play.state("b") is State.FAILING
     assert play.moves[-1].endswith("(no connection until its callers gave up)")
+
+
+def test_a_dial_that_lost_its_race_is_followed_by_a_probe_which_says_what_is_the_matter() -> None:
+    play = Play()
+    play.refusing = {"b"}
+    cancelled(play, "b", connected=False)
+    assert play.state("b") is State.READY, "one is weak evidence"
+    play.until(play.now + 0.1)
+    assert play.state("b") is State.FAILING
+    assert play.moves[-1].endswith("(silent to a dial, and to a probe after it)")
+
+
+def test_a_dial_that_lost_its_race_to_a_pod_that_is_well_costs_a_probe_and_no_more() -> None:
+    play = Play()
+    cancelled(play, "b", connected=False)
+    play.until(play.now + 5.0)
+    assert play.state("b") is State.READY
+    assert sum(isinstance(effect, Probe) for _, effect in play.log) == 1
 
 
 def test_an_attempt_given_up_after_the_head_is_no_silence() -> None:

@@ -21,8 +21,21 @@ SPANS = [
     "race_after",
     "eject_base",
     "eject_max",
+    "check_interval",
+    "outlier_interval",
 ]
-COUNTS = ["consecutive_failures", "idle_targets"]
+PERCENTAGES = ["success_rate_enforcement", "failure_percentage_threshold", "failure_percentage_enforcement"]
+COUNTS = [
+    "consecutive_failures",
+    "success_rate_stdev_factor",
+    "success_rate_minimum_hosts",
+    "success_rate_volume",
+    "failure_percentage_minimum_hosts",
+    "failure_percentage_volume",
+    "max_waiting",
+    "idle_targets",
+    *PERCENTAGES,
+]
 
 
 def test_the_defaults_are_the_promised_ones() -> None:
@@ -55,6 +68,21 @@ def test_a_span_out_of_range(name: str, value: object) -> None:
 def test_a_count_out_of_range(name: str, value: object) -> None:
     with pytest.raises(OptionError, match=name):
         Options.of(None, {name: value})
+
+
+@pytest.mark.parametrize("name", PERCENTAGES)
+def test_a_percentage_ends_at_a_hundred(name: str) -> None:
+    assert getattr(Options.of(None, {name: 100}), name) == 100
+    with pytest.raises(OptionError, match=name):
+        Options.of(None, {name: 101})
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "5", True])
+def test_a_limit_of_requests_in_flight_is_a_whole_number_or_none(value: object) -> None:
+    assert Options.of(None, {"max_in_flight": 1}).max_in_flight == 1
+    assert Options.of(None, {"max_in_flight": None}).max_in_flight is None
+    with pytest.raises(OptionError, match="max_in_flight"):
+        Options.of(None, {"max_in_flight": value})
 
 
 @pytest.mark.parametrize("name", ["refresh_min", "refresh_max", "lookup_timeout", "connect_timeout", "race_after"])

@@ -12,7 +12,6 @@ from string import Template
 from typing import Any
 
 from tests.real.lab import DNS, Lab
-from tests.real.load import can_hedge
 
 TEMPLATES = Path(__file__).parent / "proxies"
 DOOR = 19000  # the first proxy's port in the client's namespace
@@ -92,7 +91,7 @@ _ENVOY_ARGUMENTS = ("--concurrency", "1", "--disable-hot-restart", "--log-level"
 COLUMNS = (
     Column("plain"),
     Column("headlessconn", "ours"),
-    Column("hedged", "hedged", lacks=lambda: "" if can_hedge() else "Options has no hedging yet"),
+    Column("hedged", "hedged"),
     Column("refresh 1 s", "ours", {"refresh_max": 1.0}, only=("scale-out",)),
     Column(
         "haproxy",

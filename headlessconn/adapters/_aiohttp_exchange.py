@@ -1,0 +1,418 @@
+"""One aiohttp request on its connection: what its end says about the pod, and the copies sent to other pods.
+
+A request without trouble costs nothing here but the exchange itself. In trouble (`core/attempts.py` decides) a copy of
+the request goes to another pod in a task of its own, and the response that is answered first becomes the caller's: his
+response object takes over the state of the winner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest, ClientResponse
+from aiohttp.connector import Connection
+from aiohttp.hdrs import CONTENT_TYPE, RETRY_AFTER
+from aiohttp.helpers import TimerNoop
+from aiohttp.payload import BytesPayload
+
+from headlessconn.core.attempts import RETRIED, Attempts, Rules
+from headlessconn.core.endpoint import How
+from headlessconn.core.pick import ENDED, Pick
+
+if TYPE_CHECKING:
+    from headlessconn.adapters.aiohttp import HeadlessConnector, Route
+
+NOT_BAD = (501, 505)  # of those from 500 on: a method or version the application does not speak; the pod is well
+IDEMPOTENT = frozenset(
+    {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
+)  # RFC 9110 9.2.2; aiohttp repeats these too
+IDEMPOTENCY_KEY = "Idempotency-Key"  # draft-ietf-httpapi-idempotency-key-header: the server drops the second one
+
+_OK = How.OK
+
+
+class Overtaken(Exception):
+    """Raised into the reading of an answer that is not waited for any more."""
+
+
+class Handler(ResponseHandler):
+    """aiohttp's protocol, which remembers how its answers are to be read: a copy's are read the same way."""
+
+    headlessconn_params: dict[str, Any]
+
+    def set_response_params(self, **params: Any) -> None:
+        self.headlessconn_params = params
+        super().set_response_params(**params)
+
+
+def was_used(protocol: Any) -> bool:
+    """Whether it has carried a request of ours before."""
+    return type(protocol) is Handler or hasattr(protocol, "headlessconn_used")
+
+
+def now_used(protocol: Any) -> bool:
+    """The same; and it will have from now on."""
+    if was_used(protocol):
+        return True
+    if type(protocol) is ResponseHandler:
+        protocol.__class__ = Handler  # a subclass without slots: the same layout
+    else:
+        protocol.headlessconn_used = True
+    return False
+
+
+class Exchange:
+    """One attempt of a request, from `connect()` to the release of its connection."""
+
+    __slots__ = (
+        "connector",
+        "copies",
+        "deadline",
+        "done",
+        "hedge",
+        "outer",
+        "pick",
+        "protocol",
+        "req",
+        "response",
+        "reused",
+        "route",
+    )
+
+    def __init__(
+        self, connector: HeadlessConnector, route: Route, pick: Pick, req: ClientRequest, protocol: Any, reused: bool
+    ) -> None:
+        self.connector = connector
+        self.route = route
+        self.pick = pick
+        self.req = req
+        self.protocol = protocol
+        self.reused = reused
+        self.outer = sys.exception()  # of a caller who is inside an `except` of his own
+        self.response: ClientResponse | None = None  # once its head has come
+        self.done = False  # the connection was given back
+        self.copies: Copies | None = None
+        self.hedge: asyncio.TimerHandle | None = None
+        self.deadline: float | None = None  # of the caller, in the loop's time
+
+    def head(self, response: ClientResponse) -> None:
+        """The head of the answer has come."""
+        self.response = response
+        status = response.status
+        if status < 429:
+            bad, retry_after = False, 0.0
+        else:
+            bad = status >= 500 and status not in NOT_BAD
+            retry_after = _retry_after(response) if status == 429 or status == 503 else 0.0
+        if self.done:
+            self.route.driver.answered(self.pick, bad, retry_after)
+            return
+        self.route.driver.responded(self.pick, bad, retry_after)
+        if status == 101 or response.headers.get(CONTENT_TYPE, "").startswith("text/event-stream"):
+            self.route.driver.streams(self.pick)
+            let_it_be_slow(self.protocol)
+
+    def released(self) -> None:
+        """aiohttp gives the connection back, or closes it."""
+        self.done = True
+        if not self.pick.is_listed:
+            self.protocol.force_close()  # before it returns to the pool: nobody will ask for that pod again
+        if self.response is not None:
+            # Whatever exception is in the air may be the caller's own; what befell the body is kept with the body.
+            error = self.response.content.exception()
+            self.end(_OK if error is None else self.blame(error))
+            return
+        # aiohttp closes it in its own `except`. A caller may be inside one of his own, but that one is older.
+        error = sys.exception()
+        if error is not None and error is not self.outer:
+            self.end(self.blame(error))
+        elif self.req.response is None:
+            self.end(How.CALLER)
+        # Else a small answer was whole before its head was looked at: `head` is about to come, and ends it.
+
+    def failed(self, error: BaseException) -> None:
+        """The head could not be read although the connection was given back."""
+        if self.done:
+            self.end(self.blame(error))
+
+    def blame(self, error: BaseException) -> How:
+        """What an exception of aiohttp's says about the pod."""
+        answered = self.response is not None
+        match error:
+            case _ if self.connector.closed:
+                return How.CALLER  # it was we who cut it
+            case asyncio.CancelledError() | GeneratorExit() | Overtaken():
+                return How.CANCELLED
+            case aiohttp.ServerTimeoutError():
+                return How.TIMEOUT
+            case aiohttp.ClientPayloadError():
+                return How.RESET
+            case aiohttp.ServerDisconnectedError() | ConnectionError() | aiohttp.ClientOSError():
+                if self.protocol.is_connected():
+                    return How.CALLER  # the connection stands: what failed is the body that he sends
+                return How.RESET_REUSED if self.reused and not answered else How.RESET
+            case aiohttp.ClientResponseError() if not answered:
+                return How.BAD_STATUS  # what came is not HTTP
+            case TimeoutError() if not answered:
+                return How.TIMEOUT
+        return How.CALLER
+
+    def end(self, how: How) -> None:
+        self.pick.holder = None
+        if self.hedge is not None:
+            self.hedge.cancel()
+        if not self.pick.flags & ENDED:
+            self.route.driver.ended(self.pick, how)
+
+    # ---- in trouble --------------------------------------------------------------------------------------------
+
+    def hurry(self) -> None:
+        """The pod of this request fell silent (`Hurry`), or the time to hedge has come."""
+        if self.response is None and not self.done and may_repeat(self.req, self.protocol):
+            if self.copies is None:
+                self.copies = Copies(self)
+            self.copies.beside()
+
+    async def instead_of(self, error: BaseException, response: ClientResponse) -> ClientResponse | None:
+        """The answer of another pod, where this one's exchange broke before its answer began."""
+        copies, how = self.copies, self.blame(error)
+        overtaken = isinstance(error, Overtaken)
+        if not overtaken and (how not in (How.RESET, How.RESET_REUSED) or not may_repeat(self.req, self.protocol)):
+            if copies is not None:
+                copies.end()
+            return None
+        if copies is None:
+            copies = self.copies = Copies(self)
+        self.end(how)  # told at once, not when another pod has answered
+        response.close()
+        winner = await copies.after_break(overtaken)
+        if winner is None and overtaken:
+            raise aiohttp.ServerDisconnectedError(f"{self.pick.endpoint} was silent, and no other pod answered")
+        return winner
+
+    async def better_than(self, status: int) -> ClientResponse | None:
+        """The answer of another pod, where this one's says that it is in trouble."""
+        if status in RETRIED and may_repeat(self.req, self.protocol):
+            if self.copies is None:
+                self.copies = Copies(self)
+            return await self.copies.after_bad()
+        if self.copies is not None:
+            self.copies.end()
+        return None
+
+
+class Copy(Exchange):
+    """An attempt on behalf of a request whose first is in trouble. What goes wrong with it is `Copies`' to handle."""
+
+    __slots__ = ()
+
+    def hurry(self) -> None:
+        if self.response is None and not self.done and self.copies is not None:
+            self.copies.beside()
+
+    async def instead_of(self, error: BaseException, response: ClientResponse) -> ClientResponse | None:
+        return None
+
+    async def better_than(self, status: int) -> ClientResponse | None:
+        return None
+
+
+class Copies:
+    """What is sent to other pods on behalf of one request, each in a task of its own."""
+
+    def __init__(self, first: Exchange) -> None:
+        self._first = first
+        self._driver = driver = first.route.driver
+        self._attempts = Attempts(driver.engine, Rules(repeatable=True, deadline=first.deadline), first.pick)
+        self._attempts.went(first.pick)
+        self._tasks: set[asyncio.Task[Exchange | None]] = set()
+        self._winner: ClientResponse | None = None
+        self._bad: ClientResponse | None = None  # its status says that another pod may do better
+        self._waiting: asyncio.Future[None] | None = None  # the caller, once his own attempt is over
+        self._ended = False
+
+    def beside(self) -> None:
+        """One beside those that are silent."""
+        self._send(self._attempts.beside)
+        if self._tasks and self._waiting is None and self._first.connector.is_full:
+            self._overtake()  # the copy would wait for the very place that the silent attempt holds
+
+    async def after_break(self, overtaken: bool) -> ClientResponse | None:
+        """What comes instead of the first attempt, which is over."""
+        if not overtaken:
+            self._send(partial(self._attempts.after_break, self._first.pick))
+        return await self._result()
+
+    async def after_bad(self) -> ClientResponse | None:
+        if self._winner is None:
+            self._send(partial(self._attempts.after_bad, self._first.pick))
+        return await self._result()
+
+    def end(self) -> None:
+        """Nobody waits for them any more."""
+        self._ended = True
+        for task in self._tasks:
+            task.cancel()
+        for response in (self._winner, self._bad):
+            if response is not None:
+                response.close()
+        self._winner = self._bad = None
+
+    async def _result(self) -> ClientResponse | None:
+        try:
+            if self._winner is None and self._tasks:
+                self._waiting = asyncio.get_running_loop().create_future()
+                await self._waiting
+            found = self._winner or self._bad
+            if found is self._winner:
+                self._winner = None
+            else:
+                self._bad = None
+            return found
+        finally:
+            self.end()
+
+    def _overtake(self) -> None:
+        self._first.protocol.set_exception(Overtaken())
+
+    def _send(self, question: Callable[[float], Pick | None]) -> None:
+        pick = self._driver.further(question)
+        if pick is not None:
+            task = asyncio.ensure_future(self._exchange(pick))
+            self._tasks.add(task)
+            self._first.connector.keep(task)
+            task.add_done_callback(self._came)
+
+    def _came(self, task: asyncio.Task[Exchange | None]) -> None:
+        self._tasks.discard(task)
+        exchange = None if task.cancelled() or task.exception() is not None else task.result()
+        if exchange is not None and exchange.response is not None:
+            self._answered(exchange, exchange.response)
+        waiting = self._waiting
+        if waiting is not None and not waiting.done() and (self._winner is not None or not self._tasks):
+            waiting.set_result(None)
+
+    def _answered(self, exchange: Exchange, response: ClientResponse) -> None:
+        if self._ended or self._winner is not None:
+            response.close()
+        elif response.status in RETRIED:
+            if self._bad is not None:
+                self._bad.close()
+            self._bad = response
+            self._send(partial(self._attempts.after_bad, exchange.pick))
+        else:
+            self._winner = response
+            self._attempts.won(exchange.pick)
+            for other in self._tasks:
+                other.cancel()
+            if self._waiting is None:
+                self._overtake()
+
+    async def _exchange(self, pick: Pick) -> Exchange | None:
+        """An exchange with another pod, to the head of its answer; None when it broke."""
+        first = self._first
+        original = first.req
+        req = copy.copy(original)
+        req.__dict__.pop("_ClientRequest__writer", None)  # the first attempt's, which may still be writing
+        req.response = None
+        req._upload_tracker = None  # its figures are the first attempt's
+        req._timer = TimerNoop()  # aiohttp's belongs to the caller's task, which ends this one
+        connection, exchange = await first.connector.connect_copy(req, first, pick, self._attempts)
+        exchange.copies = self
+        try:
+            connection.protocol.set_response_params(**first.protocol.headlessconn_params)  # type: ignore[union-attr]
+            response = await req.send(connection)
+            try:
+                await response.start(connection)
+            except BaseException:
+                response.close()
+                raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
+            connection.close()
+            if not self._ended:
+                self._send(partial(self._attempts.after_break, exchange.pick))
+            return None
+        except BaseException:
+            connection.close()
+            raise
+        response._timer = original._timer
+        return exchange
+
+
+def adopt(response: ClientResponse, winner: ClientResponse) -> None:
+    """The caller's response object becomes the winner: both share one state from now on, so that what aiohttp tells the
+    one at the end of the body holds for the other."""
+    loser = object.__new__(type(response))
+    loser.__dict__ = response.__dict__
+    response.__dict__ = winner.__dict__
+    loser.close()
+
+
+def may_repeat(req: ClientRequest, protocol: Any) -> bool:
+    """Whether it may be sent twice: an idempotent method or key, and a body that is still whole after it was sent."""
+    return (
+        type(protocol) is Handler
+        and (req.method in IDEMPOTENT or IDEMPOTENCY_KEY in req.headers)
+        and (not req.body or isinstance(req.body, BytesPayload))
+        and req._continue is None
+    )
+
+
+def let_it_be_slow(protocol: Any) -> None:
+    """A stream's peer may read slowly: lift the kernel's limit for unacknowledged bytes; keep-alive stays on."""
+    sock = protocol.transport and protocol.transport.get_extra_info("socket")
+    if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
+
+
+def _retry_after(response: ClientResponse) -> float:
+    """Seconds, of the form that has them; dates are rare, and need the pod's clock to be ours."""
+    text = response.headers.get(RETRY_AFTER, "")
+    return float(text) if text.isdecimal() and len(text) < 10 else 0.0
+
+
+class Watching:
+    """What a watched response class adds to the one it derives from."""
+
+    async def start(self, connection: Connection) -> ClientResponse:
+        exchange: Exchange | None = getattr(connection, "headlessconn_exchange", None)
+        if exchange is None:
+            return await super().start(connection)  # type: ignore[misc, no-any-return]
+        response = cast(ClientResponse, self)
+        try:
+            await super().start(connection)  # type: ignore[misc]
+        except BaseException as error:
+            exchange.failed(error)
+            winner = await exchange.instead_of(error, response)
+            if winner is None:
+                raise
+            adopt(response, winner)
+            return response
+        exchange.head(response)
+        if response.status in RETRIED or exchange.copies is not None:
+            winner = await exchange.better_than(response.status)
+            if winner is not None:
+                adopt(response, winner)
+        return response
+
+
+_classes: dict[type[ClientResponse], type[ClientResponse]] = {}
+
+
+def watched(cls: type[ClientResponse]) -> type[ClientResponse]:
+    """The session's response class with our step in `start()`; made once for each."""
+    found = _classes.get(cls)
+    if found is None:
+        if issubclass(cls, Watching):
+            return cls
+        found = type(cls.__name__, (Watching, cls), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
+        _classes[cls] = found
+    return found

@@ -1,0 +1,92 @@
+"""Gray failure: a pod that accepts and says nothing, while others answer.
+
+A frozen process, a full disk, a black hole behind a kept connection: nothing fails, so nothing counts failures. What
+can be seen is silence. A pod is suspected when it owes at least two answers, has said nothing for longer than any of
+them should take, and others have answered meanwhile; else all are slow, and copies would make that worse. A single
+owed answer needs four times the patience.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+
+from headlessconn.core.member import Member
+from headlessconn.core.pick import CONNECTED, HURRIED, TRIAL, Pick
+
+SILENT_MIN = 0.25  # seconds; a hiccup of a collector or one retransmission is shorter (RFC 8305 waits as long)
+SLOWER = 4.0  # times the 99th percentile of that kind of request
+ALONE = 4.0  # times more patience where only one answer is owed
+OTHERS = 5  # answers of others since the pod fell silent
+NEVER_SENT = 60.0  # seconds after which a pick that says nothing of a connection is not looked at any more
+
+
+@dataclass(slots=True)
+class Found:
+    """What a look found: members to suspect, with the seconds of their silence and the answers they owe; and picks
+    whose holders may hurry. `next_at`: when to look again."""
+
+    suspects: list[tuple[Member, float, int]] = field(default_factory=list)
+    hurry: list[Pick] = field(default_factory=list)
+    next_at: float = inf
+
+
+class Silence:
+    """The answers that one target's members owe. Costs a request two stores; the look is every quarter of a second, and
+    only while something is owed.
+
+    owed     picks without an answer yet, in the order of picking
+    heads    how many answers have begun, of all members
+    look_at  when `look` wants to be called; `inf` while nothing is owed
+    """
+
+    __slots__ = ("heads", "look_at", "owed")
+
+    def __init__(self) -> None:
+        self.owed: dict[Pick, None] = {}
+        self.heads = 0
+        self.look_at = inf
+
+    def look(self, now: float) -> Found:
+        found = Found()
+        owing: dict[Member, list[Pick]] = {}
+        for pick in list(self.owed):
+            if pick.flags & CONNECTED:
+                owing.setdefault(pick.member, []).append(pick)
+            elif now - pick.started_at > NEVER_SENT:
+                del self.owed[pick]
+        found.next_at = now + SILENT_MIN if self.owed else inf
+        for member, picks in owing.items():
+            self._look_at(member, picks, now, found)
+        self.look_at = found.next_at
+        return found
+
+    def _look_at(self, member: Member, picks: list[Pick], now: float, found: Found) -> None:
+        oldest = min(picks, key=_started_at)
+        silent_since = max(oldest.started_at, member.heard_at)
+        silent = now - silent_since
+        if silent < SILENT_MIN:
+            found.next_at = min(found.next_at, silent_since + SILENT_MIN)
+            return
+        trial = any(pick.flags & TRIAL for pick in picks)
+        if not member.suspected and not trial:
+            if self.heads - max(oldest.heads, member.heads) < OTHERS:
+                return
+            wait = min(map(patience, picks))
+            if silent < (wait if len(picks) > 1 else ALONE * wait):
+                return
+            found.suspects.append((member, silent, len(picks)))
+        for pick in picks:
+            if not pick.flags & HURRIED and (not trial or now - pick.started_at >= patience(pick)):
+                pick.flags |= HURRIED
+                found.hurry.append(pick)
+
+
+def _started_at(pick: Pick) -> float:
+    return pick.started_at
+
+
+def patience(pick: Pick) -> float:
+    """Seconds after which an answer to this pick is overdue; `inf` while its kind is not known well enough."""
+    usual = None if pick.lane is None else pick.lane.quantile(0.99)
+    return inf if usual is None else max(SILENT_MIN, SLOWER * usual)
