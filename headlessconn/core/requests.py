@@ -233,7 +233,7 @@ class Requests:
         """An answer that is bad, asks to be left alone, or was waited for by those who judge."""
         member = pick.member
         if bad or retry_after > 0.0:
-            again = bad and pick.started_at >= member.failed_at > -inf
+            again = bad and pick.started_at > member.failed_at > -inf
             self._latencies.penalize(member, now - pick.started_at, now, retry_after, self._set.members, again)
             if self._health.penalized(member, retry_after, now):
                 self._rearm(now)

@@ -334,6 +334,20 @@ def test_a_dial_that_lost_its_race_to_a_pod_that_is_well_costs_a_probe_and_no_mo
     assert sum(isinstance(effect, Probe) for _, effect in play.log) == 1
 
 
+def test_a_probe_that_our_own_trouble_ended_says_nothing_of_a_pod_in_doubt() -> None:
+    play = Play()
+    play.mute = {"b"}
+    cancelled(play, "b", connected=False)
+    [probe] = [effect for _, effect in play.log if isinstance(effect, Probe)]
+    play.engine.probed(probe.id, False, play.now, How.LOCAL)
+    play.obey()
+    assert play.state("b") is State.READY
+    cancelled(play, "b", connected=False)
+    play.engine.overslept(1.0, play.now)
+    play.until(play.now + 10.0)
+    assert play.state("b") is State.READY, "our own loop stood still meanwhile"
+
+
 def test_an_attempt_given_up_after_the_head_is_no_silence() -> None:
     play = Play()
     play.sour("b", times=4)

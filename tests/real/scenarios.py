@@ -97,7 +97,6 @@ class Scenario:
 
     seconds   how long the load lasts by default
     spare     pods that appear during it; the first request at the first of them is of interest
-    safe      no idempotent request of ours may fail, already now; the others wait for retries and hedges
     pods      before the load starts
     burst     more requests at once, at TROUBLE_AT
     alone     one client at a time, and at high rates only: what is measured is the client's own speed
@@ -108,7 +107,6 @@ class Scenario:
     play: Callable[[World], None]
     seconds: float = 10.0
     spare: int = 0
-    safe: bool = False
     pods: int = 3
     service_time: float = 0.0
     burst: int = 0
@@ -180,23 +178,22 @@ def _slow_pod(world: World) -> None:
 
 
 SCENARIOS = (
-    Scenario("steady", "nothing happens", _nothing, 4, safe=True, alone=True),
-    Scenario("scale-out", "a pod is added", _scale_out, 8.5, spare=1, safe=True),
-    Scenario("scale-in", f"a pod leaves DNS and serves {GRACE:g} s on", _scale_in, 11, safe=True),
+    Scenario("steady", "nothing happens", _nothing, 4, alone=True),
+    Scenario("scale-out", "a pod is added", _scale_out, 8.5, spare=1),
+    Scenario("scale-in", f"a pod leaves DNS and serves {GRACE:g} s on", _scale_in, 11),
     Scenario("crash", "kill -9; stays listed", _break(Pod.kill), 8),
     Scenario("hang", "SIGSTOP; stays listed", _break(Pod.freeze), 8),
     Scenario("black-hole", "every packet dropped; stays listed", _break(lambda pod: pod.black_hole(SERVICE_PORT)), 8),
     Scenario("reset", "every packet answered by a reset; stays listed", _break(lambda pod: pod.reset(SERVICE_PORT)), 8),
     Scenario("link-down", "the cable is pulled; stays listed", _break(Pod.link_down), 8),
-    Scenario("rolling", f"each pod replaced, the old serves {GRACE:g} s on", _roll(closing_at_once=False), 13, 3, True),
-    Scenario("rolling-close", "each pod replaced, the old closes at SIGTERM", _roll(closing_at_once=True), 10, 3, True),
+    Scenario("rolling", f"each pod replaced, the old serves {GRACE:g} s on", _roll(closing_at_once=False), 13, 3),
+    Scenario("rolling-close", "each pod replaced, the old closes at SIGTERM", _roll(closing_at_once=True), 10, 3),
     Scenario(
         "dns-silent",
         "no answers for 4.5 s; two of three pods replaced",
         _dns_outage(lambda world: world.lab.dns.trouble(silent=True)),
         12,
         2,
-        True,
     ),
     Scenario(
         "dns-servfail",
@@ -204,7 +201,6 @@ SCENARIOS = (
         _dns_outage(lambda world: world.lab.dns.trouble(rcode="SERVFAIL")),
         12,
         2,
-        True,
     ),
     Scenario(
         "dns-stale",
@@ -212,11 +208,10 @@ SCENARIOS = (
         _dns_outage(lambda world: world.lab.dns.freeze()),
         12,
         2,
-        True,
     ),
-    Scenario("dns-truncating", "UDP answers cut, TCP whole; a pod is added", _dns_truncating, 8.5, 1, True),
+    Scenario("dns-truncating", "UDP answers cut, TCP whole; a pod is added", _dns_truncating, 8.5, 1),
     Scenario("slow-pod", "one of five pods answers 20 times slower", _slow_pod, 9, pods=5, service_time=0.005),
-    Scenario("burst", "a thousand requests at once", _nothing, 4, safe=True, burst=1000, alone=True),
+    Scenario("burst", "a thousand requests at once", _nothing, 4, burst=1000, alone=True),
 )
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
