@@ -13,17 +13,16 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 
-from headlessconn.core.attempts import Attempts
 from headlessconn.core.endpoint import How
 from headlessconn.core.pick import Pick
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from headlessconn.adapters.aiohttp import HeadlessConnector, Route
+    from headlessconn.adapters._aiohttp_exchange import Exchange
+    from headlessconn.adapters.aiohttp import HeadlessConnector
 
 
 class Dials:
@@ -33,19 +32,14 @@ class Dials:
     """
 
     def __init__(
-        self,
-        connector: HeadlessConnector,
-        route: Route,
-        req: ClientRequest,
-        limits: aiohttp.ClientTimeout,
-        attempts: Attempts,
-        sock: socket.socket,
+        self, connector: HeadlessConnector, exchange: Exchange, limits: aiohttp.ClientTimeout, sock: socket.socket
     ) -> None:
+        assert exchange.attempts is not None
         self._connector = connector
-        self._route = route
-        self._req = copy.copy(req)  # its URL names the pod of the first dial only while that one goes on
+        self._route = route = exchange.route
+        self._req = copy.copy(exchange.req)  # its URL names the pod of the first dial only while that one goes on
         self._limits = limits
-        self._attempts = attempts
+        self._attempts = exchange.attempts
         self._socket: socket.socket | None = sock
         self._task = asyncio.current_task()
         self._cancelling = self._task.cancelling() if self._task is not None else 0

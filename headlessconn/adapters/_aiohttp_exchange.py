@@ -28,6 +28,7 @@ from headlessconn.core.endpoint import How
 from headlessconn.core.pick import ENDED, Pick
 
 if TYPE_CHECKING:
+    from headlessconn.adapters._aiohttp_dials import Dials
     from headlessconn.adapters.aiohttp import HeadlessConnector, Route
 
 NOT_BAD = (501, 505)  # of those from 500 on: a method or version the application does not speak; the pod is well
@@ -73,9 +74,10 @@ class Exchange:
     """One attempt of a request, from `connect()` to the release of its connection."""
 
     __slots__ = (
+        "attempts",
         "connector",
         "copies",
-        "deadline",
+        "dials",
         "done",
         "hedge",
         "outer",
@@ -87,21 +89,21 @@ class Exchange:
         "route",
     )
 
-    def __init__(
-        self, connector: HeadlessConnector, route: Route, pick: Pick, req: ClientRequest, protocol: Any, reused: bool
-    ) -> None:
+    protocol: Any  # these two once it has a connection
+    reused: bool
+
+    def __init__(self, connector: HeadlessConnector, route: Route, pick: Pick, req: ClientRequest) -> None:
         self.connector = connector
         self.route = route
         self.pick = pick
         self.req = req
-        self.protocol = protocol
-        self.reused = reused
         self.outer = sys.exception()  # of a caller who is inside an `except` of his own
         self.response: ClientResponse | None = None  # once its head has come
         self.done = False  # the connection was given back
+        self.attempts: Attempts | None = None  # of dials, once there is more than one
+        self.dials: Dials | None = None  # from the first socket to the connection
         self.copies: Copies | None = None
         self.hedge: asyncio.TimerHandle | None = None
-        self.deadline: float | None = None  # of the caller, in the loop's time
 
     def head(self, response: ClientResponse) -> None:
         """The head of the answer has come."""
@@ -231,7 +233,9 @@ class Copies:
     def __init__(self, first: Exchange) -> None:
         self._first = first
         self._driver = driver = first.route.driver
-        self._attempts = Attempts(driver.engine, Rules(repeatable=True, deadline=first.deadline), first.pick)
+        total = first.connector.total
+        rules = Rules(repeatable=True, deadline=first.pick.started_at + total if total else None)
+        self._attempts = Attempts(driver.engine, rules, first.pick)
         self._attempts.went(first.pick)
         self._tasks: set[asyncio.Task[Exchange | None]] = set()
         self._winner: ClientResponse | None = None
@@ -325,8 +329,9 @@ class Copies:
         req.response = None
         req._upload_tracker = None  # its figures are the first attempt's
         req._timer = TimerNoop()  # aiohttp's belongs to the caller's task, which ends this one
-        connection, exchange = await first.connector.connect_copy(req, first, pick, self._attempts)
+        exchange = Copy(first.connector, first.route, pick, req)
         exchange.copies = self
+        connection = await first.connector.connect_copy(exchange, self._attempts)
         try:
             connection.protocol.set_response_params(**first.protocol.headlessconn_params)  # type: ignore[union-attr]
             response = await req.send(connection)

@@ -32,7 +32,7 @@ from headlessconn import errors
 from headlessconn._runtime import dial
 from headlessconn._runtime.driver import Driver
 from headlessconn.adapters._aiohttp_dials import Dials
-from headlessconn.adapters._aiohttp_exchange import IDEMPOTENT, Copy, Exchange, now_used, was_used, watched
+from headlessconn.adapters._aiohttp_exchange import IDEMPOTENT, Copy, Exchange, Handler, now_used, was_used, watched
 from headlessconn.adapters._routes import PASS, Routes
 from headlessconn.client import Client, Service
 from headlessconn.core.attempts import ONCE, Attempts
@@ -101,7 +101,7 @@ class HeadlessConnector(aiohttp.TCPConnector):
         self._known: dict[tuple[str | None, int | None, str], Route] = {}
         self._pods: set[tuple[str, int]] = set()  # addresses dialled on behalf of a Service
         self._watched: set[Driver] = set()
-        self._connecting: dict[asyncio.Task[Any], _Connecting] = {}  # by the caller's task
+        self._connecting: dict[asyncio.Task[Any], Exchange] = {}  # by the caller's task
         self._kept: set[asyncio.Task[Any]] = set()  # dials and copies under way
         self._caller_factory = arguments.pop("socket_factory", None)
         self._timeout: aiohttp.ClientTimeout | None = None
@@ -122,31 +122,51 @@ class HeadlessConnector(aiohttp.TCPConnector):
             if found is None:
                 return await super().connect(req, traces, timeout)
             route = found
-        pick = route.driver.pick()
+        driver = route.driver
+        pick = driver.pick()
         if type(pick) is not Pick:
-            pick = await self._wait_for_pick(route.driver, req, timeout)
+            pick = await self._wait_for_pick(driver, req, timeout)
         if timeout is not self._timeout:
             self._adopt(timeout)
-        began = pick.started_at
-        while True:
-            connection, pick = await self._reach(req, traces, route, pick, self._limits, None)
-            if req.method in IDEMPOTENT or not _has_hung_up(connection.protocol):
-                break
+        exchange = Exchange(self, route, pick, req)
+        # As `dial` and `_reach` do, written out: most requests get a kept connection, and a call more is felt.
+        connecting, task = self._connecting, cast("asyncio.Task[Any]", asyncio.current_task())
+        named = req.server_hostname
+        req.url = route.pods.get(pick.member.key) or self._add_pod(route, pick.member)
+        if route.tls_name is not None and named is None:
+            req.server_hostname = route.tls_name
+        connecting[task] = exchange
+        try:
+            connection = await super().connect(req, traces, self._limits)
+        except BaseException as error:
+            req.url, req.server_hostname = url, named
+            connection = await self._reach(exchange, traces, self._limits, error)
+        finally:
+            req.url = url
+            req.server_hostname = named
+            connecting.pop(task, None)
+            if exchange.dials is not None:
+                exchange.dials.end()
+        while req.method not in IDEMPOTENT and _has_hung_up(connection.protocol):
             connection.close()
-        exchange = self._watch(Exchange, connection, route, pick, req)
-        if timeout.total:
-            exchange.deadline = began + timeout.total
+            connection = await self._reach(exchange, traces, self._limits)
+        self._watch(exchange, connection)
         if self._hedge_after is not None:
             self._hedge(exchange)
         return connection
 
-    async def connect_copy(
-        self, req: ClientRequest, first: Exchange, pick: Pick, attempts: Attempts
-    ) -> tuple[Connection, Exchange]:
+    async def connect_copy(self, copy: Copy, attempts: Attempts) -> Connection:
         """A connection for a copy of a request whose first attempt is in trouble."""
-        connection, pick = await self._reach(req, [], first.route, pick, self._limits, attempts)
-        attempts.went(pick)
-        return connection, self._watch(Copy, connection, first.route, pick, req)
+        copy.attempts = attempts
+        connection = await self._reach(copy, [], self._limits)
+        attempts.went(copy.pick)
+        self._watch(copy, connection)
+        return connection
+
+    @property
+    def total(self) -> float | None:
+        """Seconds that a caller of this session has for a request and its answer."""
+        return self._limits.total
 
     @property
     def is_full(self) -> bool:
@@ -176,46 +196,64 @@ class HeadlessConnector(aiohttp.TCPConnector):
 
     async def _reach(
         self,
-        req: ClientRequest,
+        exchange: Exchange,
         traces: list[Any],
-        route: Route,
-        pick: Pick,
         limits: aiohttp.ClientTimeout,
-        attempts: Attempts | None,
-    ) -> tuple[Connection, Pick]:
-        """A connection to this pod, or to another when it refuses or is silent. Picks that failed are ended."""
-        driver = route.driver
+        error: BaseException | None = None,
+    ) -> Connection:
+        """A connection to the pod of this exchange's pick, or to another when it refuses or is silent. Picks that
+        failed are ended. `error`: how its first dial ended already."""
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         while True:
-            state = self._connecting[task] = _Connecting(req, route, pick, limits, attempts)
+            if error is None:
+                self._connecting[task], exchange.dials = exchange, None
+                try:
+                    return await self.dial(exchange.req, exchange.route, exchange.pick, limits, traces)
+                except BaseException as failed:
+                    error = failed
+                finally:
+                    del self._connecting[task]
+                    if error is None and exchange.dials is not None:
+                        exchange.dials.end()
+            else:
+                self._connecting.pop(task, None)
+            dials, exchange.dials = exchange.dials, None
             try:
-                connection = await self.dial(req, route, pick, limits, traces)
-            except BaseException as error:
-                dials, attempts = state.dials, state.attempts
-                if dials is not None and dials.overtook(error):
-                    driver.ended(pick, How.CANCELLED)
-                    won = await dials.result()
-                    assert won is not None
-                    return won
-                left = self.dial_failed(driver, pick, error, limits, None if dials is None else dials.since)
-                if left is None:
-                    raise
-                if dials is not None and (won := await dials.result()) is not None:
-                    return won
-                if attempts is None:
-                    attempts = Attempts(driver.engine, ONCE, pick)
-                other = driver.further(partial(attempts.after_dial, pick))
-                if other is None:
-                    other = await driver.another(attempts, min(ANOTHER, left.connect or ANOTHER))
-                if other is None:
-                    raise
-                pick, limits = other, left
-                continue
+                found = await self._after(exchange, dials, error, limits)
             finally:
-                del self._connecting[task]
-                if state.dials is not None:
-                    state.dials.end()
-            return connection, pick
+                if dials is not None:
+                    dials.end()
+            if isinstance(found, Connection):
+                return found
+            limits, error = found, None
+
+    async def _after(
+        self, exchange: Exchange, dials: Dials | None, error: BaseException, limits: aiohttp.ClientTimeout
+    ) -> Connection | aiohttp.ClientTimeout:
+        """What comes after a dial that failed: the connection of one beside it, or the time-outs for one more, to the
+        pod of the exchange's new pick. Raises the error when there is nothing more to try."""
+        driver, pick = exchange.route.driver, exchange.pick
+        if dials is not None and dials.overtook(error):
+            driver.ended(pick, How.CANCELLED)
+            won = await dials.result()
+            assert won is not None
+            connection, exchange.pick = won
+            return connection
+        left = self.dial_failed(driver, pick, error, limits, None if dials is None else dials.since)
+        if left is None:
+            raise error
+        if dials is not None and (won := await dials.result()) is not None:
+            connection, exchange.pick = won
+            return connection
+        if exchange.attempts is None:
+            exchange.attempts = Attempts(driver.engine, ONCE, pick)
+        other = driver.further(partial(exchange.attempts.after_dial, pick))
+        if other is None:
+            other = await driver.another(exchange.attempts, min(ANOTHER, left.connect or ANOTHER))
+        if other is None:
+            raise error
+        exchange.pick = other
+        return left
 
     async def dial(
         self, req: ClientRequest, route: Route, pick: Pick, limits: aiohttp.ClientTimeout, traces: list[Any]
@@ -278,12 +316,11 @@ class HeadlessConnector(aiohttp.TCPConnector):
             sock = socket.socket(family=family, type=kind, proto=protocol)
         if info[4][:2] in self._pods:
             dial.keep_alive(sock, user_timeout=True)
-            state = self._connecting.get(asyncio.current_task())  # type: ignore[arg-type]
-            if state is not None and state.dials is None:
-                attempts = state.attempts
-                if attempts is None:
-                    attempts = state.attempts = Attempts(state.route.driver.engine, ONCE, state.pick)
-                state.dials = Dials(self, state.route, state.req, state.limits, attempts, sock)
+            exchange = self._connecting.get(asyncio.current_task())  # type: ignore[arg-type]
+            if exchange is not None and exchange.dials is None:
+                if exchange.attempts is None:
+                    exchange.attempts = Attempts(exchange.route.driver.engine, ONCE, exchange.pick)
+                exchange.dials = Dials(self, exchange, self._limits, sock)
         return sock
 
     # ---- evidence ----------------------------------------------------------------------------------------------
@@ -326,32 +363,32 @@ class HeadlessConnector(aiohttp.TCPConnector):
         left = pick.started_at + limits.connect - self._loop.time()
         return _limited(limits, left, limits.sock_connect) if left > 0 else None
 
-    def _watch(
-        self, kind: type[Exchange], connection: Connection, route: Route, pick: Pick, req: ClientRequest
-    ) -> Exchange:
-        protocol = cast(Any, connection.protocol)
-        reused = now_used(protocol)
+    def _watch(self, exchange: Exchange, connection: Connection) -> None:
+        """It has its connection: what is sent on it, and what becomes of that, is the exchange's."""
+        req, pick = exchange.req, exchange.pick
+        exchange.protocol = protocol = cast(Any, connection.protocol)
+        exchange.reused = reused = type(protocol) is Handler or now_used(protocol)
         if reused:
             pick.flags |= CONNECTED
         else:
-            route.driver.dialled(pick, _OK)
-        pick.lane = self._lane(route, req)
-        exchange = kind(self, route, pick, req, protocol, reused)
+            exchange.route.driver.dialled(pick, _OK)
+        pick.lane = self._lane(exchange.route, req)
         pick.holder = exchange
         connection.add_callback(exchange.released)
         connection.headlessconn_exchange = exchange  # type: ignore[attr-defined]
         req.response_class = watched(req.response_class)
-        return exchange
 
     def _lane(self, route: Route, req: ClientRequest) -> Lane:
+        method = req.method
         if self._lane_of is not None:
-            return route.driver.engine.lane(self._lane_of(req.method, req.url))
-        kind = (req.method, req.url.raw_path)
+            return route.driver.engine.lane(self._lane_of(method, req.url))
+        path = req.url.raw_path
+        kind = path if method == "GET" else f"{method} {path}"
         lane = route.lanes.get(kind)
         if lane is None:
             if len(route.lanes) >= PATHS:
                 route.lanes.clear()
-            lane = route.lanes[kind] = route.driver.engine.lane(f"{kind[0]} {_VARYING.sub('*', kind[1])}")
+            lane = route.lanes[kind] = route.driver.engine.lane(f"{method} {_VARYING.sub('*', path)}")
         return lane
 
     def _hedge(self, exchange: Exchange) -> None:
@@ -361,27 +398,6 @@ class HeadlessConnector(aiohttp.TCPConnector):
             after = None if lane is None else lane.quantile(0.95)
         if isinstance(after, int | float):
             exchange.hedge = self._loop.call_later(after, exchange.hurry)
-
-
-class _Connecting:
-    """A request that waits for its connection."""
-
-    __slots__ = ("attempts", "dials", "limits", "pick", "req", "route")
-
-    def __init__(
-        self,
-        req: ClientRequest,
-        route: Route,
-        pick: Pick,
-        limits: aiohttp.ClientTimeout,
-        attempts: Attempts | None,
-    ) -> None:
-        self.req = req
-        self.route = route
-        self.pick = pick
-        self.limits = limits
-        self.attempts = attempts
-        self.dials: Dials | None = None  # once a socket was made
 
 
 class Route:
@@ -394,7 +410,7 @@ class Route:
         self.scheme = scheme
         self.tls_name = tls_name
         self.pods: dict[Key, URL] = {}
-        self.lanes: dict[tuple[str, str], Lane] = {}
+        self.lanes: dict[str, Lane] = {}
 
 
 def _limited(

@@ -1,0 +1,57 @@
+"""What the `host=` of a MySQL pool means: a Service to follow, or a place that is the library's business alone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from headlessconn.adapters._routes import HOSTS, PASS, Routes, _HostsFile, _is_address
+from headlessconn.client import Client, Service
+from headlessconn.core.target import Target
+from headlessconn.errors import OptionError, TargetError
+from headlessconn.options import Options
+
+PORT = 3306
+
+OPTIONS = Options(rebalance_over=10.0)
+"""Of a client that an adapter makes for itself. A replica has caught up before it is ready, so it needs no gentle start
+as a pod with a cold cache does (30 s); ten are enough that many processes do not log in at once."""
+
+
+async def service_of(
+    service: str | Target | Service | None, host: str | None, port: int | None, client: Client
+) -> Service | Literal["pass"]:
+    """The service to follow, or PASS: leave it to the library. `service` names it, else `host` and `port` do."""
+    if isinstance(service, Service):
+        return service
+    if service is not None:
+        return client.service(with_port(Target.parse(service)))
+    if not host:
+        return PASS  # the library's default: this machine
+    port = port or PORT
+    return await Routes(client, () if _is_plain(host) else [f"{host}:{port}"]).decide(host, port)
+
+
+def with_port(target: Target) -> Target:
+    """A target without a port means MySQL's, not one that is to be learnt from SRV."""
+    if target.kind == "dns" and target.port is None and target.port_name is None:
+        return Target.parse(f"{target}:{PORT}")
+    return target
+
+
+def name_to_verify(target: Target, given: str | None, is_wanted: bool) -> str:
+    """Whom the certificates must name. Raises `OptionError` when TLS is wanted and there is no name."""
+    name = given or target.host
+    if is_wanted and not name:
+        raise OptionError("server_hostname", f"{target} has no name to verify", 'server_hostname="mysql-read.data"')
+    return name
+
+
+def _is_plain(host: str) -> bool:
+    """Whether DNS would not be asked about it."""
+    if host == "localhost" or host.endswith(".localhost") or _is_address(host) or host in _HostsFile(HOSTS):
+        return True
+    try:
+        Target.parse(f"{host}:{PORT}")
+    except TargetError:
+        return True
+    return False

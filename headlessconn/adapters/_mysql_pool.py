@@ -1,0 +1,392 @@
+"""The pool of aiomysql and asyncmy, with their names, over ours: what the two adapters share.
+
+Not one stock pool a pod. Those dial, ping and drain under one lock, so that a pod which hangs holds up check-ins too; they
+cannot share a limit; and what befalls a pod (full, wrong password, silent, leaving) would have to be told to each.
+Connections are the library's own, opened, pinged and closed by its public calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass
+from math import inf
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from headlessconn import errors
+from headlessconn.adapters import _mysql
+from headlessconn.adapters._mysql_hosts import OPTIONS, PASS, name_to_verify, service_of
+from headlessconn.adapters._mysql_sockets import notice_vanished
+from headlessconn.adapters._tls import PinnedContext, context_of
+from headlessconn.client import Client, Service
+from headlessconn.core.endpoint import Endpoint
+from headlessconn.core.pooling import Phase, PoolRules, PoolSnapshot
+from headlessconn.core.target import Target
+from headlessconn.pool import Acquiring
+from headlessconn.pool import Pool as OurPool
+
+GOODBYE = 1.0  # seconds for COM_QUIT to be sent; then the socket is closed without
+SILENT_AFTER = 1.0
+"""Seconds until connections that do not come back are looked into; the pool's own default is 3 s. A query of that length
+costs a TCP connect or two, and a database pool that stands still for longer is an outage."""
+UNLIMITED = 100_000
+
+_RULES = frozenset(PoolRules.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class Library:
+    """What is different between the two.
+
+    connect         `await connect(**arguments)`; cleans up when it is cancelled
+    stock           its own `create_pool`
+    transport       of a connection, or None when it is closed
+    is_dead         whether a connection that is idle has been closed by either side, without asking anybody
+    is_open         whether the library has not closed it
+    error           its `OperationalError`
+    no_endpoints, timed_out   ours, which are the library's too
+    """
+
+    name: str
+    connect: Callable[..., Awaitable[Any]]
+    stock: Callable[..., Awaitable[Any]]
+    transport: Callable[[Any], asyncio.Transport | None]
+    is_dead: Callable[[Any], bool]
+    is_open: Callable[[Any], bool]
+    error: type[Exception]
+    no_endpoints: Callable[[errors.NoEndpoints], Exception]
+    timed_out: Callable[[errors.PoolTimeout], Exception]
+
+
+def split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those of `PoolRules`, and those of the library."""
+    rules = {name: value for name, value in settings.items() if name in _RULES}
+    return rules, {name: value for name, value in settings.items() if name not in _RULES}
+
+
+class Opener:
+    """Opens connections to the pods of one service, and closes them."""
+
+    def __init__(
+        self, library: Library, service: Service, server_hostname: str | None, arguments: dict[str, Any]
+    ) -> None:
+        self._library = library
+        self._arguments = dict(arguments)
+        self._arguments.setdefault("connect_timeout", service._client.options.connect_timeout)
+        context = context_of(self._arguments.pop("ssl", None))
+        name = name_to_verify(service.target, server_hostname, context is not None)
+        if context is not None:
+            self._arguments["ssl"] = PinnedContext(context, name)
+        self._has_tls = context is not None
+
+    async def open(self, endpoint: Endpoint) -> Any:
+        """Connect to this pod and log in."""
+        connection = await self._library.connect(host=endpoint.address, port=endpoint.port, **self._arguments)
+        transport = self._library.transport(connection)
+        if transport is None:
+            raise self._library.error(2013, f"{endpoint} hung up after the login")
+        if self._has_tls and transport.get_extra_info("ssl_object") is None:
+            transport.abort()
+            raise self._library.error(2026, f"{endpoint} offers no TLS, though ssl= asks for it")  # aiomysql goes on
+        peer = transport.get_extra_info("peername")
+        if peer is None or peer[0] != endpoint.address:
+            transport.abort()
+            raise errors.OptionError("read_default_file", f"it leads to {peer}, not to {endpoint}", "no host in [client]")
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            notice_vanished(sock, sends_files=bool(self._arguments.get("local_infile")))
+        return connection
+
+    async def close(self, connection: Any) -> None:
+        """Say goodbye, if anybody may hear it, and close."""
+        transport = self._library.transport(connection)
+        try:
+            if not self._library.is_dead(connection):
+                async with asyncio.timeout(GOODBYE):
+                    await connection.ensure_closed()
+        finally:
+            connection.close()
+            if transport is not None:
+                transport.abort()  # else TLS would wait for the other side's goodbye: asyncio for 30 s
+
+    async def check(self, connection: Any) -> bool:
+        await connection.ping(reconnect=False)
+        return True
+
+    def cut(self, connection: Any) -> None:
+        """Its pod has vanished: whoever waits on it gets 2013."""
+        transport = self._library.transport(connection)
+        if transport is not None:
+            transport.abort()
+
+
+class FollowingPool:
+    """A pool of connections to the pods of one service, with the names of the library's own pool. Made by
+    `create_pool`; the public names are those of aiomysql's `Pool`."""
+
+    def __init__(
+        self,
+        library: Library,
+        service: Service,
+        own: Client | None,
+        server_hostname: str | None,
+        echo: bool,
+        settings: Mapping[str, Any],
+    ) -> None:
+        rules, arguments = split(settings)
+        self._library = library
+        self._own = own
+        self._echo = echo
+        self._opener = opener = Opener(library, service, server_hostname, arguments | {"echo": echo})
+        self._pool: OurPool[Any] = service.pool(
+            open=opener.open,
+            close=opener.close,
+            check=opener.check,
+            on_silent=opener.cut,
+            is_lost=_mysql.is_lost,
+            is_full=_mysql.is_full,
+            **{"silent_after": SILENT_AFTER, "check_timeout": 1.0, **rules},
+        )
+        self._taken: dict[int, Taking] = {}
+        self._closing = False
+        self._closed = False
+        self.service = service
+
+    # ---- taking and giving back --------------------------------------------------------------------------------
+
+    def acquire(self, timeout: float | None = inf) -> Taking:
+        """A connection, as `async with pool.acquire() as connection:`, or by `await`, to be given back by `release`.
+
+        Raises, beside what the library raises when every pod says the same, `NoEndpoints` and `PoolTimeout`, which are
+        its `OperationalError` too; `RuntimeError` once the pool closes.
+        """
+        if self._closing:
+            raise errors.ClosedError(f"Cannot acquire connection after closing pool: that of {self.service.target}")
+        return Taking(self, self._pool.acquire(timeout, level=2))
+
+    def release(self, connection: Any) -> asyncio.Future[None]:
+        """Give back what `await pool.acquire()` gave. One that is closed, or in a transaction, is not kept."""
+        taking = self._taken.pop(id(connection), None)
+        if taking is None:
+            raise errors.NotHeld(f"the pool of {self.service.target} has not handed out {connection!r} by `await`")
+        taking.end(connection)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    # ---- life --------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open one connection, if any is to be kept: what is wrong with all pods is known now. The others come beside."""
+        if self._pool.rules.min_size:
+            async with self.acquire():
+                pass
+
+    def close(self) -> None:
+        """No new callers; connections that are out are closed as they come back. Then `await pool.wait_closed()`."""
+        self._closing = True
+        runner = self._pool._runner
+        if runner is not None and not self._closed:
+            runner.machine.close(runner.now())
+            runner.obey()
+
+    def terminate(self) -> None:
+        """As `close`; those that are out are closed now."""
+        self.close()
+        runner = self._pool._runner
+        if runner is not None and not self._closed:
+            runner.machine.cut(runner.now())
+            runner.obey()
+
+    async def wait_closed(self) -> None:
+        """Wait until every connection is back and closed; then the client ends, if the pool made it."""
+        if self._closed:
+            return
+        if not self._closing:
+            raise RuntimeError(".wait_closed() should be called after .close()")
+        await self._pool.aclose(inf)
+        self._closed = True
+        if self._own is not None:
+            await self._own.aclose()
+
+    async def clear(self) -> None:
+        """Close all that nobody has in hand."""
+        runner = self._pool._runner
+        if runner is not None:
+            for slot in list(runner.machine.slots):
+                if slot.phase is Phase.IDLE:
+                    runner.machine.retire(slot, "cleared", runner.now())
+            runner.obey()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+        await self.wait_closed()
+
+    # ---- seeing ------------------------------------------------------------------------------------------------
+
+    @property
+    def minsize(self) -> int:
+        return self._pool.rules.min_size
+
+    @property
+    def maxsize(self) -> int | None:
+        """None when there is no limit."""
+        size = self._pool.rules.max_size
+        return None if size == UNLIMITED else size
+
+    @property
+    def size(self) -> int:
+        """Connections that are open, or being opened."""
+        return self.snapshot.size
+
+    @property
+    def freesize(self) -> int:
+        """Those that nobody has in hand."""
+        return self.snapshot.idle
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def echo(self) -> bool:
+        return self._echo
+
+    @property
+    def snapshot(self) -> PoolSnapshot:
+        """Everything known about it now, by pod."""
+        return self._pool.snapshot
+
+    def __repr__(self) -> str:
+        return f"<headlessconn {self._library.name} pool: {self._pool!r}>"
+
+
+class Taking:
+    """The `async with`, or the `await`, of `FollowingPool.acquire`."""
+
+    __slots__ = ("_acquiring", "_connection", "_pool")
+
+    def __init__(self, pool: FollowingPool, acquiring: Acquiring[Any]) -> None:
+        self._pool = pool
+        self._acquiring = acquiring
+        self._connection: Any = None
+
+    async def __aenter__(self) -> Any:
+        pool = self._pool
+        try:
+            while True:
+                connection = await self._acquiring.__aenter__()
+                if not pool._library.is_dead(connection):
+                    break
+                pool._pool.discard(connection)  # its pod went while it was idle
+        except errors.NoEndpoints as error:
+            raise pool._library.no_endpoints(error) from error
+        except errors.PoolTimeout as error:
+            raise pool._library.timed_out(error) from error
+        self._connection = connection
+        return connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection, self._connection = self._connection, None
+        if error is not None and _mysql.is_lost(error):
+            await self._acquiring.__aexit__(kind, error, trace)  # evidence against its pod
+        elif _is_fit(self._pool._library, connection):
+            await self._acquiring.__aexit__(kind, error, trace)
+        else:
+            self._discard(connection)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        connection = yield from self.__aenter__().__await__()
+        self._pool._taken[id(connection)] = self
+        return connection
+
+    def end(self, connection: Any) -> None:
+        """As the end of a block without an exception."""
+        self._connection = None
+        if _is_fit(self._pool._library, connection):
+            try:
+                self._acquiring.__aexit__(None, None, None).send(None)  # it never waits
+            except StopIteration:
+                pass
+        else:
+            self._discard(connection)
+
+    def _discard(self, connection: Any) -> None:
+        try:
+            self._pool._pool.discard(connection)
+        except errors.NotHeld:
+            pass  # cut off meanwhile, or the pool was terminated
+
+
+def _is_fit(library: Library, connection: Any) -> bool:
+    """Whether the next caller may have it. Neither library's pool keeps one that is in a transaction."""
+    return library.is_open(connection) and not connection.get_transaction_status()
+
+
+class Creating:
+    """What `create_pool` gives: to be awaited, or an `async with` whose end closes the pool."""
+
+    def __init__(self, make: Callable[[], Awaitable[Any]]) -> None:
+        self._make = make
+        self._pool: Any = None
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._make().__await__()
+
+    async def __aenter__(self) -> Any:
+        self._pool = await self._make()
+        return self._pool
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pool.close()
+        await self._pool.wait_closed()
+
+
+async def make_pool(
+    library: Library,
+    service: str | Target | Service | None,
+    server_hostname: str | None,
+    sizes: tuple[int, int],
+    echo: bool,
+    recycle: int,
+    settings: dict[str, Any],
+) -> Any:
+    """A pool that follows the service; the library's own when host and port name none."""
+    minsize, maxsize = sizes
+    if minsize < 0:
+        raise ValueError("minsize should be zero or greater")
+    if maxsize < minsize and maxsize != 0:
+        raise ValueError("maxsize should be not less than minsize")
+    host, port = settings.pop("host", None), settings.pop("port", None)
+    options = settings.pop("options", None)
+    own = None if isinstance(service, Service) else Client(options or OPTIONS)
+    pool: FollowingPool | None = None
+    try:
+        found: Service | Literal["pass"] = PASS
+        if not settings.get("unix_socket"):
+            found = await service_of(service, host, port, own or Client())
+        if isinstance(found, Service):
+            rules = {"min_size": minsize, "max_size": maxsize or UNLIMITED}
+            rules["idle_timeout"] = recycle if recycle > -1 else None
+            pool = FollowingPool(library, found, own, server_hostname, echo, rules | settings)
+            await pool.start()
+            return pool
+    except BaseException:
+        if pool is not None:
+            pool.terminate()
+            await pool.wait_closed()
+        raise
+    finally:
+        if own is not None and (pool is None or pool.closed):
+            await own.aclose()
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    _, arguments = split(settings)
+    return await library.stock(
+        minsize=minsize, maxsize=maxsize, echo=echo, pool_recycle=recycle, **given, **arguments
+    )

@@ -1,0 +1,244 @@
+"""The hooks of an `Engine` with PyMySQL, for threads. There is no event loop here.
+
+The socket is ours: PyMySQL is given a connected one, and verifies the name that it is given beside it. It detaches the
+socket for TLS, so a duplicate of it is kept, by which an idle connection can be looked at and a silent one cut off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Engine
+
+from headlessconn._runtime import dial
+from headlessconn._runtime.blocking import BlockingDriver
+from headlessconn._runtime.workers import Workers
+from headlessconn.adapters._sqlalchemy_dial import Dialled, Dialling, Drop, Find, Line, Open, Pause, Place, Step
+from headlessconn.adapters._sqlalchemy_hooks import Held, Hooks, Roles
+from headlessconn.core.endpoint import Endpoint, How
+from headlessconn.core.overdue import LOOK_EVERY, PROBE_TIMEOUT
+
+PROBERS = 4  # threads for probes: none as long as there are none
+# Milliseconds that sent bytes may stay unacknowledged. The watch notices a dead pod in seconds; this is for a process
+# whose threads do not run. Longer than 50 s, `innodb_lock_wait_timeout`: a server that waits for a lock in the middle of
+# LOAD DATA does not read, and the kernel counts that too.
+USER_TIMEOUT = 60_000
+
+
+class Wire:
+    """A duplicate of the socket under one connection."""
+
+    __slots__ = ("_poll", "_sock", "until")
+
+    def __init__(self, sock: socket.socket, until: float) -> None:
+        self._sock = sock.dup()
+        self._poll = select.poll()
+        self._poll.register(self._sock.fileno(), select.POLLIN)
+        self.until = until  # when it is cut off if it is still being opened
+
+    @property
+    def is_silent(self) -> bool:
+        """Nothing to be read: on an idle connection anything else is an end, or an error on its way."""
+        return not self._poll.poll(0)
+
+    def cut(self) -> None:
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class BlockingOpener:
+    """Opens PyMySQL's connections to pods. What takes longer than `timeout` seconds is cut off by `watch_over`."""
+
+    def __init__(self, dbapi: Any, server_hostname: str, timeout: float, connect_timeout: float) -> None:
+        self._dbapi = dbapi
+        self._name = server_hostname
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self.opening: set[Wire] = set()
+
+    def __call__(
+        self, endpoint: Endpoint, greeting: str | None, arguments: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        """The connection with its `Wire`, and the row."""
+        named = named | {"host": self._name, "port": endpoint.port, "defer_connect": True}
+        patience = min(named.get("connect_timeout") or self._connect_timeout, self._connect_timeout)
+        source = (named["bind_address"], 0) if named.get("bind_address") else None
+        made = self._dbapi.connect(*arguments, **named)
+        sock = socket.create_connection((endpoint.address, endpoint.port), patience, source)
+        wire: Wire | None = None
+        try:
+            dial.keep_alive(sock)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
+            wire = Wire(sock, time.monotonic() + self._timeout)
+            self.opening.add(wire)
+            try:
+                made.connect(sock)
+                row = None if greeting is None else row_of(made, greeting)
+            except Exception as error:
+                if time.monotonic() >= wire.until:
+                    raise TimeoutError(f"{endpoint} accepted, and let nobody in for {self._timeout:g} s") from error
+                raise
+            finally:
+                self.opening.discard(wire)
+        except BaseException:
+            sock.close()
+            if wire is not None:
+                wire.close()
+            if made.open:
+                made.close()
+            raise
+        return (made, wire), row
+
+    def watch_over(self, now: float) -> None:
+        for wire in tuple(self.opening):
+            if now >= wire.until:
+                wire.cut()
+
+
+def row_of(raw: Any, statement: str) -> Any:
+    """The first row of an answer."""
+    with raw.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone()
+
+
+class BlockingHooks(Hooks):
+    """`dials` makes the plan of one dial; `find` asks pods for their role, where that matters."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        line: Line,
+        opener: BlockingOpener,
+        dials: Callable[[], Dialling],
+        *,
+        roles: Roles | None = None,
+        find: Callable[[], None] | None = None,
+        silent_after: float,
+    ) -> None:
+        super().__init__(engine, line, roles, silent_after)
+        self._opener = opener
+        self._dials = dials
+        self._find = find
+        self._workers = Workers(PROBERS, "headlessconn-probe")
+        _hooked.add(self)
+
+    def _do_connect(self, dialect: Any, record: Any, arguments: list[Any], named: dict[str, Any]) -> Any:
+        self._tick_soon()
+        dialled, wire = self._carry_out(self._dials(), tuple(arguments), dict(named))
+        self.keep(dialled, wire, record)
+        return dialled.raw
+
+    def _carry_out(self, plan: Dialling, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Dialled, Wire]:
+        answer: Any = None
+        error: BaseException | None = None
+        while True:
+            try:
+                step = plan.send(answer) if error is None else plan.throw(error)
+            except StopIteration as end:
+                dialled: Dialled = end.value
+                raw, wire = dialled.raw
+                return Dialled(raw, dialled.endpoint, dialled.driver, dialled.claim), wire
+            answer = error = None
+            try:
+                answer = self._do(step, arguments, named)
+            except BaseException as raised:
+                error = raised
+
+    def _do(self, step: Step, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        match step:
+            case Place(driver=driver, avoid=avoid, wait=wait):
+                assert isinstance(driver, BlockingDriver)
+                return driver.place_within(wait, avoid)
+            case Open(endpoint=endpoint, greeting=greeting):
+                return self._opener(endpoint, greeting, arguments, named)
+            case Drop(raw=(connection, wire)):
+                wire.close()
+                connection.close()
+            case Find():
+                assert self._find is not None
+                self._find()
+            case Pause(seconds=seconds):
+                time.sleep(seconds)
+
+    # ---- the watch ---------------------------------------------------------------------------------------------
+
+    def is_alive(self, held: Held) -> bool:
+        return bool(held.wire.is_silent)
+
+    def cut(self, held: Held) -> None:
+        held.wire.cut()
+
+    def start_ticking(self) -> None:
+        threading.Thread(target=_tick, args=[weakref.ref(self)], name="headlessconn-sql", daemon=True).start()
+
+    def _tick_soon(self) -> None:
+        if not self.is_ticking:
+            self.is_ticking = True
+            self.start_ticking()
+
+    def tick(self) -> bool:
+        self._opener.watch_over(time.monotonic())
+        return super().tick()
+
+    def probe(self, endpoint: Endpoint) -> None:
+        self._workers.submit(partial(self._probe, endpoint, self.place_probe(endpoint)))
+
+    def _probe(self, endpoint: Endpoint, tell: Callable[[How], None]) -> None:
+        how = How.CANCELLED
+        try:
+            socket.create_connection((endpoint.address, endpoint.port), PROBE_TIMEOUT).close()
+            how = How.CALLER  # it was no connection to keep
+        except OSError as error:
+            how = dial.how_dial_failed(error)
+        finally:
+            tell(how)
+            self.probed(endpoint, how)
+
+    def unhook(self) -> None:
+        super().unhook()
+        self._workers.close()
+
+    def forked(self) -> None:
+        super().forked()
+        self._workers = Workers(PROBERS, "headlessconn-probe")
+        self._opener.opening = set()
+
+
+def _tick(owner: weakref.ref[BlockingHooks]) -> None:
+    """The thread of one engine, as long as there is one."""
+    while True:
+        time.sleep(LOOK_EVERY)
+        hooks = owner()
+        if hooks is None or hooks.closed:
+            return
+        hooks.tick()
+        del hooks
+
+
+_hooked: weakref.WeakSet[BlockingHooks] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for hooks in _hooked:
+        hooks.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+__all__ = ["BlockingHooks", "BlockingOpener", "row_of"]

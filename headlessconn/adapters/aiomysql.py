@@ -1,0 +1,128 @@
+"""aiomysql: its `create_pool`, over all pods of a headless Service.
+
+    from headlessconn.adapters.aiomysql import create_pool
+
+    async with create_pool(host="mysql-read.data", user="app", password=…, db="shop", maxsize=16) as pool:
+        async with pool.acquire() as connection, connection.cursor() as cursor:
+            await cursor.execute("SELECT …")
+
+Only the import changes. Connections are aiomysql's own, each to one pod; the pool follows the pods as `Service.pool`
+does. Used of aiomysql: `Connection(…)`, `ping`, `ensure_closed`, `close`, `closed`, `get_transaction_status`; and, as
+its own pool does, the streams of a connection, to see whether it was closed and to bound the kernel's patience.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+try:
+    import aiomysql  # type: ignore[import-untyped]
+except ImportError as missing:  # pragma: no cover
+    raise ImportError("headlessconn.adapters.aiomysql needs aiomysql: pip install headlessconn[aiomysql]") from missing
+
+from headlessconn import errors
+from headlessconn.adapters._mysql_pool import Creating, FollowingPool, Library, make_pool
+from headlessconn.client import Service
+from headlessconn.core.target import Target
+from headlessconn.options import Options
+
+
+class NoEndpoints(errors.NoEndpoints, aiomysql.OperationalError):  # type: ignore[misc]
+    """Nobody behind the name: `headlessconn.NoEndpoints`, and aiomysql's `OperationalError`."""
+
+    @classmethod
+    def of(cls, error: errors.NoEndpoints) -> NoEndpoints:
+        return cls(*error.__reduce__()[1])
+
+
+class PoolTimeout(errors.PoolTimeout, aiomysql.OperationalError):  # type: ignore[misc]
+    """No connection came free in time: `headlessconn.errors.PoolTimeout`, and aiomysql's `OperationalError`."""
+
+    @classmethod
+    def of(cls, error: errors.PoolTimeout) -> PoolTimeout:
+        return cls(*error.__reduce__()[1])
+
+
+def create_pool(
+    minsize: int = 1,
+    maxsize: int = 10,
+    echo: bool = False,
+    pool_recycle: int = -1,
+    loop: asyncio.AbstractEventLoop | None = None,
+    *,
+    service: str | Target | Service | None = None,
+    server_hostname: str | None = None,
+    options: Options | None = None,
+    **settings: Any,
+) -> Creating:
+    """As `aiomysql.create_pool`; to be awaited, or used as `async with`.
+
+    `host` and `port` (3306) name the Service. Addresses, localhost, names of /etc/hosts and Unix sockets go to
+    aiomysql's own pool, as does everything with the environment's `HEADLESSCONN=off`.
+
+    minsize          connections that are kept; the first is opened now, the others beside. Default 1
+    maxsize          connections at most, over all pods; 0: no limit. Default 10
+    pool_recycle     seconds without use after which a connection is closed; -1: never
+    service          the Service, instead of `host` and `port`: `"mysql-read.data:3306"`, or one of your own client
+    server_hostname  whom certificates must name with `ssl=`; default: the Service
+    options          of the client that the pool makes; default: `Options(rebalance_over=10)`
+
+    Further settings are `PoolRules`' (`timeout`, `max_age`, `silent_after` … by name) and those of a connection.
+    `connect_timeout` is `Options.connect_timeout` (2.5 s) unless given; aiomysql would wait without end.
+
+    Raises what aiomysql raises when every pod says so (1045 for a wrong password); `NoEndpoints`, `PoolTimeout`, which
+    are its `OperationalError` too; `TargetError`, `OptionError`.
+    """
+    if loop is not None:
+        settings["loop"] = loop
+    if options is not None:
+        settings["options"] = options
+    return Creating(
+        lambda: make_pool(
+            _AIOMYSQL, service, server_hostname, (minsize, maxsize), echo, pool_recycle, dict(settings)
+        )
+    )
+
+
+async def _connect(**arguments: Any) -> Any:
+    """By `ping`, which connects: `aiomysql.connect` leaves its socket open when it is cancelled."""
+    connection = aiomysql.Connection(**arguments)
+    try:
+        await connection.ping(reconnect=True)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _transport(connection: Any) -> asyncio.Transport | None:
+    writer = connection._writer
+    return None if writer is None else writer.transport
+
+
+def _is_dead(connection: Any) -> bool:
+    """What aiomysql's own pool looks at."""
+    reader = connection._reader
+    return (
+        reader is None
+        or reader.at_eof()
+        or reader.exception() is not None
+        or reader.eof_received
+        or connection._writer.transport.is_closing()
+    )
+
+
+_AIOMYSQL = Library(
+    name="aiomysql",
+    connect=_connect,
+    stock=aiomysql.create_pool,
+    transport=_transport,
+    is_dead=_is_dead,
+    is_open=lambda connection: not connection.closed,
+    error=aiomysql.OperationalError,
+    no_endpoints=NoEndpoints.of,
+    timed_out=PoolTimeout.of,
+)
+
+__all__ = ["FollowingPool", "NoEndpoints", "PoolTimeout", "create_pool"]
