@@ -237,7 +237,7 @@ class Copies:
         rules = Rules(repeatable=True, deadline=first.pick.started_at + total if total else None)
         self._attempts = Attempts(driver.engine, rules, first.pick)
         self._attempts.went(first.pick)
-        self._tasks: set[asyncio.Task[Exchange | None]] = set()
+        self._tasks: dict[asyncio.Task[Exchange | None], Pick] = {}
         self._winner: ClientResponse | None = None
         self._bad: ClientResponse | None = None  # its status says that another pod may do better
         self._waiting: asyncio.Future[None] | None = None  # the caller, once his own attempt is over
@@ -291,12 +291,14 @@ class Copies:
         pick = self._driver.further(question)
         if pick is not None:
             task = asyncio.ensure_future(self._exchange(pick))
-            self._tasks.add(task)
+            self._tasks[task] = pick
             self._first.connector.keep(task)
             task.add_done_callback(self._came)
 
     def _came(self, task: asyncio.Task[Exchange | None]) -> None:
-        self._tasks.discard(task)
+        pick = self._tasks.pop(task)
+        if task.cancelled() and not pick.flags & ENDED:  # before its first step
+            self._driver.ended(pick, How.CANCELLED)
         exchange = None if task.cancelled() or task.exception() is not None else task.result()
         if exchange is not None and exchange.response is not None:
             self._answered(exchange, exchange.response)
