@@ -6,6 +6,7 @@
     ├── NoEndpoints        (ConnectionError)  nobody is behind the name: what DNS said last, and what to check
     ├── Overloaded         (ConnectionError)  every endpoint is at its limit, or too many callers wait: how many of each
     ├── DialFailed         (ConnectionError)  every pod that was tried could not be connected to: which, and why
+    ├── NoPrimary          (ConnectionError)  no pod takes writes at the moment: what each one said. Try again
     ├── DeadlineExceeded   (TimeoutError)     no pod answered `service.run` in time: which were tried, and what of each
     ├── PoolTimeout        (TimeoutError)     no connection of a pool came free in time: who holds which
     ├── NotHeld            (RuntimeError)     a connection given back to a pool that had not handed it out
@@ -116,9 +117,11 @@ class Overloaded(HeadlessError, ConnectionError):
     def __str__(self) -> str:
         limit = "without a limit" if self.max_in_flight is None else f"of at most {self.max_in_flight} each"
         pods = "1 endpoint" if self.endpoints == 1 else f"{self.endpoints} endpoints"
+        requests = "1 request" if self.in_flight == 1 else f"{self.in_flight} requests"
+        callers = "1 caller" if self.waiting == 1 else f"{self.waiting} callers"
         return (
-            f"{self.target} is overloaded: {self.in_flight} requests in flight on {pods} ({limit}), {self.waiting} "
-            f"callers waiting of at most {self.max_waiting}; gave up after {self.waited:.1f} s. Add pods, send less at "
+            f"{self.target} is overloaded: {requests} in flight on {pods} ({limit}), {callers} "
+            f"waiting of at most {self.max_waiting}; gave up after {self.waited:.1f} s. Add pods, send less at "
             "once, or raise max_in_flight if the pods can take more (max_waiting only makes the queue longer)."
         )
 
@@ -142,6 +145,33 @@ class DialFailed(HeadlessError, ConnectionError):
         return (
             f"could not connect to {self.target}: tried {each}. Pods that DNS still lists may be gone: "
             "a dead node stays listed for up to 50 s; see the pods with `kubectl get endpointslices`"
+        )
+
+
+class NoPrimary(HeadlessError, ConnectionError):
+    """No pod of a database takes writes. Nothing was sent, so trying again is right: between the end of one primary and
+    the promotion of the next there is none.
+
+    target     the name as the application wrote it
+    waited     seconds this caller waited
+    asked      the pods with what each said last: `(("10.244.1.7:3306", "it takes no writes"), …)`
+    retryable  True, as errors are marked that a demoted primary gives
+    """
+
+    retryable = True
+
+    def __init__(self, target: str, waited: float, asked: Sequence[tuple[str, str]]) -> None:
+        super().__init__(target, waited, tuple(asked))
+        self.target, self.waited, self.asked = target, waited, tuple(asked)
+
+    def __reduce__(self) -> tuple[object, ...]:  # OSError keeps two arguments only
+        return type(self), (self.target, self.waited, self.asked)
+
+    def __str__(self) -> str:
+        each = ", ".join(f"{endpoint} ({what})" for endpoint, what in self.asked) or "DNS lists none"
+        return (
+            f"no pod behind {self.target} takes writes, after {self.waited:.1f} s: {each}. Try again: one may be "
+            "promoted any moment. `SELECT @@read_only` tells of each"
         )
 
 

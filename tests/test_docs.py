@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import contextlib
 import html
 import importlib
 import os
@@ -18,6 +19,7 @@ from types import ModuleType
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 import headlessconn
 from headlessconn import errors
@@ -230,6 +232,62 @@ async def test_any_protocol_by_pick_and_by_connection() -> None:
         cache = client.service("cache.shop:redis")
         assert await any_protocol.ping(cache) == "+PONG"
         assert await any_protocol.ping_simply(cache) == "+PONG"
+
+
+async def test_a_pool_of_a_protocol_of_ones_own() -> None:
+    pool = load("pool")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            asked.append(line.decode().strip())
+            writer.write({"GET": b"hello\r\n", "PING": b"+PONG\r\n"}.get(asked[-1].split()[0], b"+OK\r\n"))
+        writer.close()
+
+    asked: list[str] = []
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    target = f"static:///127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, headlessconn.Client() as client, pool.pool_of(client.service(target), check_after=0) as made:
+        async with made.acquire() as connection:
+            assert await connection.ask("GET", "greeting") == "hello"
+        while made.snapshot.resetting:
+            await asyncio.sleep(0)
+        assert await pool.by_hand(made) == "+PONG"
+        await made.aclose()
+        assert asked == ["AUTH secret", "GET greeting", "RESET", "PING", "PING", "RESET"]
+
+
+async def test_retries_of_an_exchange_and_over_http() -> None:
+    retries = load("retries")
+    heard: list[bytes] = []
+    replies: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readline())
+        writer.write(replies.pop(0) if replies else b"+PONG\r\n")  # b"": it hangs up
+        writer.close()
+
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [await asyncio.start_server(serve, "127.0.0.1", 0) for _ in range(2)]
+        for server in servers:
+            await stack.enter_async_context(server)
+        places = ",".join(f"127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in servers)
+        client = await stack.enter_async_context(headlessconn.Client())
+        cache = client.service(f"static:///{places}")
+        assert await retries.once(cache) == "+PONG"
+        replies[:] = [b"-BUSY\r\n", b""]
+        assert await retries.until_answered(cache) == "+PONG"
+        assert heard == [b"PING\r\n"] * 4
+        replies[:] = [b"-BUSY\r\n"]
+        with pytest.raises(retries.Busy):
+            await retries.once(cache)
+        assert await retries.soon(cache) == "+PONG"
+    async with EmbeddedCluster() as cluster, headlessconn.Client(None, **cluster.resolver) as client:
+        orders = await cluster.service("orders", pods=2)
+        targets = {} if orders.port else {"orders.shop": orders.target}
+        async with retries.hedging_session(client, targets=targets) as session:
+            assert await retries.place_order(session, f"{orders.url}/orders", "4711") == 200
+    assert retries.kind("GET", URL("http://orders/search?pages=9")) == "GET search 9"
+    assert retries.kind("GET", URL("http://orders/orders/42")) == "GET orders"
 
 
 async def test_watching_says_who_came_and_how_all_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import socket
 from collections.abc import Callable
 
 from dns_answers import World, pods
@@ -30,6 +31,29 @@ def _no_endpoints() -> None:
 def _dial_failed() -> None:
     tried = (("10.244.1.7:8080", How.REFUSED.value), ("10.244.2.9:8080", How.DIAL_TIMEOUT.value))
     raise errors.DialFailed(TARGET, tried)
+
+
+def _deadline_exceeded() -> None:
+    tried = (("10.244.1.7:8080", How.RESET.value), ("10.244.2.9:8080", "no answer in 1.52 s"))
+    raise errors.DeadlineExceeded(TARGET, 2.0, tried)
+
+
+def _pool_timeout() -> None:
+    holders = [f"shop/orders.py:{line} for 3{line % 7}.0 s (to 10.244.1.7:3306)" for line in (42, 57)]
+    raise errors.PoolTimeout("db.data:3306", 30.0, 2, 2, holders, 3, 0)
+
+
+def _given_back_twice() -> None:
+    async def use() -> None:
+        async def connect(endpoint: object) -> object:
+            return socket.socket()  # never connected: nothing is sent
+
+        async with Client() as client, client.service("static:///127.0.0.1:3306").pool(open=connect) as pool:
+            connection = await pool.acquire()
+            pool.release(connection)
+            pool.release(connection)
+
+    asyncio.run(use())
 
 
 def _closed() -> None:
@@ -65,6 +89,9 @@ TRIGGERS: dict[str, Callable[[], object]] = {
     "OptionError": lambda: Options(refresh_max=-1),
     "NoEndpoints": _no_endpoints,
     "DialFailed": _dial_failed,
+    "DeadlineExceeded": _deadline_exceeded,
+    "PoolTimeout": _pool_timeout,
+    "NotHeld": _given_back_twice,
     "ClosedError": _closed,
     "WrongLoop": _wrong_loop,
     "PickEnded": _ended_twice,

@@ -72,7 +72,9 @@ def _default(option: Field[object]) -> str:
 def _unit(option: Field[object]) -> str:
     if option.name in NO_SPANS:
         return NO_SPANS[option.name]
-    return {"float": "seconds", "float | None": "seconds", "int": "a whole number", "int | None": "a whole number"}.get(str(option.type), "")
+    return {"float": "seconds", "float | None": "seconds", "int": "a whole number", "int | None": "a whole number"}.get(
+        str(option.type), ""
+    )
 
 
 def _must_be(option: Field[object]) -> str:

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from headlessconn._runtime.driver import Driver, clock_of
-from headlessconn.core.attempts import Attempts, Rules
+from headlessconn.core.attempts import COPIES, SENT, Attempts, Rules
 from headlessconn.core.endpoint import NO_DIAL, How
 from headlessconn.core.lane import Lane
 from headlessconn.core.pick import Pick
@@ -25,6 +25,8 @@ from headlessconn.errors import DeadlineExceeded, DialFailed, NoEndpoints, Optio
 # The set can be another one after refresh_min, 1 s: waiting longer than that only comes late.
 BACK_OFF_FIRST = 0.1
 BACK_OFF_MAX = 1.0
+
+ASK_AGAIN = 0.25  # seconds until a copy is asked for again that the budget refused; one is earned each second
 
 T = TypeVar("T")
 
@@ -68,6 +70,7 @@ class Run(Generic[H, T]):
         self._rules = Rules(repeatable, None if deadline is None else self._deadline, hedge_after)
         self._sent = 0  # by the rounds before
         self._hedge_at = inf
+        self._copied = False
         self._racing: dict[asyncio.Task[T], _Attempt[H]] = {}  # in the order of their beginning
         self._tried: list[tuple[str, str]] = []
         self._broken: BaseException | None = None  # what the last attempt that was sent ended with
@@ -144,7 +147,10 @@ class Run(Generic[H, T]):
                     return task.result()
                 error = asyncio.CancelledError() if task.cancelled() else task.exception()
                 assert error is not None
-                self._start(self._elsewhere(attempts, attempt, how, error))
+                found = self._elsewhere(attempts, attempt, how, error)
+                if found is None and self._copied:
+                    self._hedge_at = self._now()  # one of two is left, which has been silent for long
+                self._start(found)
 
     async def _event(self, attempts: Attempts) -> None:
         """Wait until an attempt ends. On the way one beside it may be begun; at the deadline all are given up."""
@@ -159,9 +165,11 @@ class Run(Generic[H, T]):
                 raise DeadlineExceeded(str(self._driver.engine.target), now - self._began_at, self._so_far(now))
             if self._hurried.done() or now >= self._hedge_at:
                 self._hurried = self._loop.create_future()
-                self._hedge_at = inf
                 self._see_what_was_sent(attempts)
-                self._start(self._driver.further(attempts.beside))
+                found = self._driver.further(attempts.beside)
+                self._hedge_at = now + ASK_AGAIN if found is None and self._may_hedge(attempts) else inf
+                self._copied = self._copied or found is not None
+                self._start(found)
 
     def _elsewhere(self, attempts: Attempts, attempt: _Attempt[H], how: How, error: BaseException) -> Pick | None:
         """An attempt failed: who is next; None while others are under way. When nobody is, its exception is raised."""
@@ -190,6 +198,9 @@ class Run(Generic[H, T]):
         if found is None and not self._racing:
             raise error if error is self._broken else noted()
         return found
+
+    def _may_hedge(self, attempts: Attempts) -> bool:
+        return self._rules.repeatable and len(self._racing) < COPIES and attempts.sent < SENT
 
     def _see_what_was_sent(self, attempts: Attempts) -> None:
         for attempt in self._racing.values():

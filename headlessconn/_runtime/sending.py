@@ -59,7 +59,7 @@ class Sending:
         if self._failed is not None and not self.is_sent:
             link: BaseException | None = error
             while link is not None:
-                how = how_dial_failed(link)
+                how = How.REFUSED if isinstance(link, EOFError) else how_dial_failed(link)  # closed before a word
                 if link is self._failed or how in NO_DIAL:
                     return how
                 link = link.__cause__

@@ -383,7 +383,9 @@ def let_it_be_slow(protocol: Any) -> None:
 def _retry_after(response: ClientResponse) -> float:
     """Seconds, of the form that has them; dates are rare, and need the pod's clock to be ours."""
     text = response.headers.get(RETRY_AFTER, "")
-    return float(text) if text.isdecimal() and len(text) < 10 else 0.0
+    if text.isdecimal() and len(text) < 10:
+        return float(text)
+    return 1.0 if response.status == 429 else 0.0  # too many requests for it are reason enough to send it fewer
 
 
 class Watching:

@@ -12,9 +12,17 @@ from headlessconn.options import Options
 
 PORT = 3306
 
-OPTIONS = Options(rebalance_over=10.0)
-"""Of a client that an adapter makes for itself. A replica has caught up before it is ready, so it needs no gentle start
-as a pod with a cold cache does (30 s); ten are enough that many processes do not log in at once."""
+OPTIONS = Options(refresh_max=1.0, rebalance_over=3.0)
+"""Of a client that an adapter makes for itself.
+
+DNS is asked every second, not every five, since a database's Services say who takes writes and who has left, and a
+program has few of them. A replica has caught up before it is ready, so it needs no gentle start as a pod with a cold
+cache does (30 s), and processes hear of it at moments of their own.
+"""
+
+CONNECT_TIMEOUT = 2.5
+"""Seconds for TCP to a pod of somebody who waits for a connection, unless the application says otherwise. One lost SYN,
+which the kernel repeats after 1 s, is forgiven."""
 
 
 async def service_of(

@@ -1,6 +1,6 @@
 """The pool of aiomysql and asyncmy, with their names, over ours: what the two adapters share.
 
-Not one stock pool a pod. Those dial, ping and drain under one lock, so that a pod which hangs holds up check-ins too; they
+Not one stock pool a pod: those dial and drain under one lock, so that a pod which hangs holds up check-ins too; they
 cannot share a limit; and what befalls a pod (full, wrong password, silent, leaving) would have to be told to each.
 Connections are the library's own, opened, pinged and closed by its public calls.
 """
@@ -8,6 +8,7 @@ Connections are the library's own, opened, pinged and closed by its public calls
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from math import inf
@@ -15,22 +16,28 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from headlessconn import errors
+from headlessconn._runtime.pooling import Runner
 from headlessconn.adapters import _mysql
-from headlessconn.adapters._mysql_hosts import OPTIONS, PASS, name_to_verify, service_of
+from headlessconn.adapters._mysql_hosts import CONNECT_TIMEOUT, OPTIONS, PASS, name_to_verify, service_of
 from headlessconn.adapters._mysql_sockets import notice_vanished
 from headlessconn.adapters._tls import PinnedContext, context_of
 from headlessconn.client import Client, Service
-from headlessconn.core.endpoint import Endpoint
-from headlessconn.core.pooling import Phase, PoolRules, PoolSnapshot
+from headlessconn.core.endpoint import Endpoint, How
+from headlessconn.core.pooling import Phase, Place, PoolRules, PoolSnapshot, Slot
 from headlessconn.core.target import Target
+from headlessconn.options import Options
 from headlessconn.pool import Acquiring
 from headlessconn.pool import Pool as OurPool
 
 GOODBYE = 1.0  # seconds for COM_QUIT to be sent; then the socket is closed without
 SILENT_AFTER = 1.0
-"""Seconds until connections that do not come back are looked into; the pool's own default is 3 s. A query of that length
-costs a TCP connect or two, and a database pool that stands still for longer is an outage."""
+"""Seconds until connections that do not come back are looked into (other pools of ours: 3 s). A query of that length
+costs a TCP connect or two; a database pool that stands still for longer is an outage."""
+POOL_OPTIONS = Options.of(OPTIONS, {"connect_timeout": 0.3})
+"""Of a pool's own client. Its `connect_timeout` is that of a probe only, which asks a pod that fell silent for a TCP
+connection, twice: a kernel answers within milliseconds, whatever its server does."""
 UNLIMITED = 100_000
+GONE = "closed by its server"
 
 _RULES = frozenset(PoolRules.__dataclass_fields__)
 
@@ -45,7 +52,7 @@ class Library:
     is_dead         whether a connection that is idle has been closed by either side, without asking anybody
     is_open         whether the library has not closed it
     error           its `OperationalError`
-    no_endpoints, timed_out   ours, which are the library's too
+    no_connection   of our error, one that is the library's too
     """
 
     name: str
@@ -55,8 +62,7 @@ class Library:
     is_dead: Callable[[Any], bool]
     is_open: Callable[[Any], bool]
     error: type[Exception]
-    no_endpoints: Callable[[errors.NoEndpoints], Exception]
-    timed_out: Callable[[errors.PoolTimeout], Exception]
+    no_connection: Callable[[errors.NoEndpoints | errors.PoolTimeout], Exception]
 
 
 def split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -73,7 +79,7 @@ class Opener:
     ) -> None:
         self._library = library
         self._arguments = dict(arguments)
-        self._arguments.setdefault("connect_timeout", service._client.options.connect_timeout)
+        self._arguments.setdefault("connect_timeout", CONNECT_TIMEOUT)
         context = context_of(self._arguments.pop("ssl", None))
         name = name_to_verify(service.target, server_hostname, context is not None)
         if context is not None:
@@ -92,7 +98,7 @@ class Opener:
         peer = transport.get_extra_info("peername")
         if peer is None or peer[0] != endpoint.address:
             transport.abort()
-            raise errors.OptionError("read_default_file", f"it leads to {peer}, not to {endpoint}", "no host in [client]")
+            raise errors.OptionError("read_default_file", f"it leads to {peer}, not to {endpoint}", "one without host")
         sock = transport.get_extra_info("socket")
         if sock is not None:
             notice_vanished(sock, sends_files=bool(self._arguments.get("local_infile")))
@@ -135,7 +141,7 @@ class FollowingPool:
         settings: Mapping[str, Any],
     ) -> None:
         rules, arguments = split(settings)
-        self._library = library
+        self.library = library
         self._own = own
         self._echo = echo
         self._opener = opener = Opener(library, service, server_hostname, arguments | {"echo": echo})
@@ -148,7 +154,7 @@ class FollowingPool:
             is_full=_mysql.is_full,
             **{"silent_after": SILENT_AFTER, "check_timeout": 1.0, **rules},
         )
-        self._taken: dict[int, Taking] = {}
+        self.taken: dict[int, Taking] = {}  # by `await`
         self._closing = False
         self._closed = False
         self.service = service
@@ -163,14 +169,15 @@ class FollowingPool:
         """
         if self._closing:
             raise errors.ClosedError(f"Cannot acquire connection after closing pool: that of {self.service.target}")
-        return Taking(self, self._pool.acquire(timeout, level=2))
+        frame = sys._getframe(1)
+        return Taking(self, self._pool, timeout, (frame.f_code.co_filename, frame.f_lineno))
 
     def release(self, connection: Any) -> asyncio.Future[None]:
         """Give back what `await pool.acquire()` gave. One that is closed, or in a transaction, is not kept."""
-        taking = self._taken.pop(id(connection), None)
+        taking = self.taken.pop(id(connection), None)
         if taking is None:
             raise errors.NotHeld(f"the pool of {self.service.target} has not handed out {connection!r} by `await`")
-        taking.end(connection)
+        taking.end(None)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
@@ -178,7 +185,7 @@ class FollowingPool:
     # ---- life --------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open one connection, if any is to be kept: what is wrong with all pods is known now. The others come beside."""
+        """Open one connection, if any is to be kept: what is wrong with all pods is known now. The others follow."""
         if self._pool.rules.min_size:
             async with self.acquire():
                 pass
@@ -262,71 +269,59 @@ class FollowingPool:
         return self._pool.snapshot
 
     def __repr__(self) -> str:
-        return f"<headlessconn {self._library.name} pool: {self._pool!r}>"
+        return f"<headlessconn {self.library.name} pool: {self._pool!r}>"
 
 
-class Taking:
+class Taking(Acquiring[Any]):
     """The `async with`, or the `await`, of `FollowingPool.acquire`."""
 
-    __slots__ = ("_acquiring", "_connection", "_pool")
+    __slots__ = ("_owner",)
 
-    def __init__(self, pool: FollowingPool, acquiring: Acquiring[Any]) -> None:
-        self._pool = pool
-        self._acquiring = acquiring
-        self._connection: Any = None
+    def __init__(self, owner: FollowingPool, pool: OurPool[Any], timeout: float | None, place: Place) -> None:
+        super().__init__(pool, timeout, place)
+        self._owner = owner
 
     async def __aenter__(self) -> Any:
-        pool = self._pool
+        pool, library = self._pool, self._owner.library
+        runner = pool._begun()
+        while True:
+            slot = runner.take(self._place)
+            if slot is None:
+                slot = await self._waited(runner)
+            connection = slot.connection
+            if not library.is_dead(connection):
+                self._slot = slot
+                return connection
+            runner.machine.broke(slot, GONE, How.RESET_REUSED, runner.now())  # its pod went while it was idle
+            runner.obey()
+
+    async def _waited(self, runner: Runner) -> Slot:
         try:
-            while True:
-                connection = await self._acquiring.__aenter__()
-                if not pool._library.is_dead(connection):
-                    break
-                pool._pool.discard(connection)  # its pod went while it was idle
-        except errors.NoEndpoints as error:
-            raise pool._library.no_endpoints(error) from error
-        except errors.PoolTimeout as error:
-            raise pool._library.timed_out(error) from error
-        self._connection = connection
-        return connection
+            return await self._pool._wait(runner, self._place, self._timeout)
+        except (errors.NoEndpoints, errors.PoolTimeout) as error:
+            raise self._owner.library.no_connection(error) from error
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        connection, self._connection = self._connection, None
-        if error is not None and _mysql.is_lost(error):
-            await self._acquiring.__aexit__(kind, error, trace)  # evidence against its pod
-        elif _is_fit(self._pool._library, connection):
-            await self._acquiring.__aexit__(kind, error, trace)
-        else:
-            self._discard(connection)
+        self.end(error)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         connection = yield from self.__aenter__().__await__()
-        self._pool._taken[id(connection)] = self
+        self._owner.taken[id(connection)] = self
         return connection
 
-    def end(self, connection: Any) -> None:
-        """As the end of a block without an exception."""
-        self._connection = None
-        if _is_fit(self._pool._library, connection):
-            try:
-                self._acquiring.__aexit__(None, None, None).send(None)  # it never waits
-            except StopIteration:
-                pass
-        else:
-            self._discard(connection)
-
-    def _discard(self, connection: Any) -> None:
-        try:
-            self._pool._pool.discard(connection)
-        except errors.NotHeld:
-            pass  # cut off meanwhile, or the pool was terminated
-
-
-def _is_fit(library: Library, connection: Any) -> bool:
-    """Whether the next caller may have it. Neither library's pool keeps one that is in a transaction."""
-    return library.is_open(connection) and not connection.get_transaction_status()
+    def end(self, error: BaseException | None) -> None:
+        """Give it back. One that is closed, or in a transaction, is not kept: neither library's own pool does."""
+        slot, runner = self._slot, self._pool._runner
+        assert slot is not None
+        assert runner is not None
+        connection = slot.connection
+        is_fit = self._owner.library.is_open(connection) and not connection.get_transaction_status()
+        if is_fit or (error is not None and _mysql.is_lost(error)):
+            runner.give_back(slot, error)
+        elif slot.phase is Phase.BUSY:  # else it was cut off meanwhile
+            runner.discard(slot)
 
 
 class Creating:
@@ -365,7 +360,7 @@ async def make_pool(
         raise ValueError("maxsize should be not less than minsize")
     host, port = settings.pop("host", None), settings.pop("port", None)
     options = settings.pop("options", None)
-    own = None if isinstance(service, Service) else Client(options or OPTIONS)
+    own = None if isinstance(service, Service) else Client(options or POOL_OPTIONS)
     pool: FollowingPool | None = None
     try:
         found: Service | Literal["pass"] = PASS
@@ -387,6 +382,4 @@ async def make_pool(
             await own.aclose()
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     _, arguments = split(settings)
-    return await library.stock(
-        minsize=minsize, maxsize=maxsize, echo=echo, pool_recycle=recycle, **given, **arguments
-    )
+    return await library.stock(minsize=minsize, maxsize=maxsize, echo=echo, pool_recycle=recycle, **given, **arguments)

@@ -1,7 +1,7 @@
 """The hooks of an `AsyncEngine` with aiomysql or asyncmy, on its event loop.
 
-The library dials the pod's address itself; there is no public way to its socket under TLS, so a pod that falls silent
-is noticed by the watch alone.
+The library dials the pod's address itself, and verifies the Service's name. asyncio gives it a transport, by which a
+connection can be looked at, and cut off from a pod that has vanished.
 """
 
 from __future__ import annotations
@@ -16,24 +16,37 @@ from sqlalchemy import Engine
 
 from headlessconn._runtime import dial
 from headlessconn._runtime.driver import Driver
+from headlessconn.adapters._mysql_sockets import notice_vanished
 from headlessconn.adapters._sqlalchemy_dial import Dialled, Dialling, Drop, Find, Line, Open, Pause, Place, Step
 from headlessconn.adapters._sqlalchemy_hooks import Held, Hooks, Roles
 from headlessconn.adapters._tls import PinnedContext, context_of
-from headlessconn.core.endpoint import Endpoint, How
+from headlessconn.core.endpoint import Endpoint, How, Key
 from headlessconn.core.overdue import LOOK_EVERY, PROBE_TIMEOUT
 
 Creator = Callable[..., Awaitable[Any]]
+
+ASK_TIMEOUT = 2.0  # seconds for questions that a server answers from memory
 
 
 class AsyncOpener:
     """Opens the library's connections to pods: `await opener(endpoint, greeting, arguments, named)`.
 
     server_hostname   the name that certificates must be for
+    error             the library's class for errors of connections
     timeout           seconds for TCP, TLS, login and greeting together
     """
 
-    def __init__(self, driver: str, server_hostname: str, timeout: float, connect_timeout: float) -> None:
-        self._creator: Creator = importlib.import_module(driver).connect
+    def __init__(
+        self,
+        driver: str,
+        error: Callable[[int, str], Exception],
+        server_hostname: str,
+        timeout: float,
+        connect_timeout: float,
+    ) -> None:
+        library = importlib.import_module(driver)
+        self._creator: Creator = partial(_by_ping, library.Connection) if driver == "aiomysql" else library.connect
+        self._error = error
         self._name = server_hostname
         self._timeout = timeout
         self._connect_timeout = connect_timeout
@@ -51,13 +64,22 @@ class AsyncOpener:
         named["connect_timeout"] = min(named.get("connect_timeout") or self._connect_timeout, self._connect_timeout)
         async with asyncio.timeout(self._timeout):
             raw = await creator(*arguments, **named)
-            if greeting is None:
-                return raw, None
             try:
-                return raw, await row_of(raw, greeting)
+                self._look_at(raw, endpoint, named)
+                return raw, None if greeting is None else await row_of(raw, greeting)
             except BaseException:
-                raw.close()
+                abort(raw)
                 raise
+
+    def _look_at(self, raw: Any, endpoint: Endpoint, named: dict[str, Any]) -> None:
+        transport = transport_of(raw)
+        if transport is None:
+            return
+        if named.get("ssl") and transport.get_extra_info("ssl_object") is None:
+            raise self._error(2026, f"{endpoint} offers no TLS, though ssl= asks for it")  # aiomysql goes on without
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            notice_vanished(sock, sends_files=bool(named.get("local_infile")))
 
     def _context(self, given: Any) -> PinnedContext | None:
         for one, made in self._pinned:
@@ -67,6 +89,40 @@ class AsyncOpener:
         pinned = None if context is None else PinnedContext(context, self._name)
         self._pinned.append((given, pinned))
         return pinned
+
+
+async def _by_ping(connection_class: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """`ping` connects too; `aiomysql.connect` would leave its socket open when it is cancelled."""
+    connection = connection_class(*arguments, **named)
+    try:
+        await connection.ping(reconnect=True)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def transport_of(raw: Any) -> Any:
+    """The transport under a connection of aiomysql or of asyncmy; None when it is closed, or is not where it was."""
+    writer = getattr(raw, "_writer", None)
+    return getattr(raw, "_transport", None) if writer is None else writer.transport
+
+
+def is_alive(raw: Any) -> bool:
+    """Whether nothing says that it has ended. aiomysql's own pool asks the reader the same before it hands a connection
+    out, asyncmy's its connection."""
+    reader = getattr(raw, "_reader", None)
+    if reader is not None:
+        return not (reader.at_eof() or reader.exception() is not None)
+    return not getattr(raw, "_stream_broken", False)
+
+
+def abort(raw: Any) -> None:
+    """Close it now. Whoever waits on it is woken; nothing is waited for."""
+    transport = transport_of(raw)
+    if transport is not None:
+        transport.abort()
+    raw.close()
 
 
 async def row_of(raw: Any, statement: str) -> Any:
@@ -95,6 +151,8 @@ class AsyncHooks(Hooks):
         self._dials = dials
         self._find = find
         self._tasks: set[asyncio.Task[None]] = set()
+        self._kept: dict[Key, Any] = {}  # connections for questions, by pod
+        self._login: tuple[tuple[Any, ...], dict[str, Any]] | None = None  # what the engine dials with
 
     def _do_connect(self, dialect: Any, record: Any, arguments: list[Any], named: dict[str, Any]) -> Any:
         given = named.get("async_creator_fn")
@@ -104,9 +162,38 @@ class AsyncHooks(Hooks):
     async def _connect(self, record: Any, given: Creator | None, *arguments: Any, **named: Any) -> Any:
         if given is not None:
             named["async_creator_fn"] = given
+        self._login = arguments, named
         dialled = await self._carry_out(self._dials(), arguments, named)
         self.keep(dialled, None, record)
         return dialled.raw
+
+    async def ask(self, endpoint: Endpoint, *statements: str, keep: bool = False) -> list[Any]:
+        """The first row of each answer, by a connection beside the pool, `keep` it for the next question. The engine
+        must have dialled before."""
+        raw = self._kept.pop(endpoint.key, None)
+        if raw is None or not is_alive(raw):
+            assert self._login is not None
+            raw, _ = await self._opener(endpoint, None, *self._login)
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT):
+                rows = [await row_of(raw, statement) for statement in statements]
+        except BaseException:
+            abort(raw)
+            raise
+        if keep and not self.closed and endpoint.key not in self._kept:
+            self._kept[endpoint.key] = raw
+        else:
+            abort(raw)
+        return rows
+
+    def unhook(self) -> None:
+        super().unhook()
+        while self._kept:
+            abort(self._kept.popitem()[1])
+
+    @property
+    def has_dialled(self) -> bool:
+        return self._login is not None
 
     async def _carry_out(self, plan: Dialling, arguments: tuple[Any, ...], named: dict[str, Any]) -> Dialled:
         answer: Any = None
@@ -131,7 +218,7 @@ class AsyncHooks(Hooks):
             case Open(endpoint=endpoint, greeting=greeting):
                 return await self._opener(endpoint, greeting, arguments, named)
             case Drop(raw=raw):
-                raw.close()
+                abort(raw)
             case Find():
                 assert self._find is not None
                 await self._find()
@@ -141,14 +228,10 @@ class AsyncHooks(Hooks):
     # ---- the watch ---------------------------------------------------------------------------------------------
 
     def is_alive(self, held: Held) -> bool:
-        # aiomysql's pool asks its reader the same before it hands a connection out, asyncmy's pool its connection.
-        reader = getattr(held.raw, "_reader", None)
-        if reader is not None:
-            return not (reader.at_eof() or reader.exception() is not None)
-        return not getattr(held.raw, "_stream_broken", False)
+        return is_alive(held.raw)
 
     def cut(self, held: Held) -> None:
-        held.raw.close()
+        abort(held.raw)
 
     def start_ticking(self) -> None:
         asyncio.get_running_loop().call_later(LOOK_EVERY, self._on_tick)

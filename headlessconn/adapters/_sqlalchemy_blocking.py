@@ -7,6 +7,7 @@ socket for TLS, so a duplicate of it is kept, by which an idle connection can be
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import socket
@@ -22,16 +23,16 @@ from sqlalchemy import Engine
 from headlessconn._runtime import dial
 from headlessconn._runtime.blocking import BlockingDriver
 from headlessconn._runtime.workers import Workers
+from headlessconn.adapters._mysql_sockets import notice_vanished
 from headlessconn.adapters._sqlalchemy_dial import Dialled, Dialling, Drop, Find, Line, Open, Pause, Place, Step
 from headlessconn.adapters._sqlalchemy_hooks import Held, Hooks, Roles
-from headlessconn.core.endpoint import Endpoint, How
+from headlessconn.core.endpoint import Endpoint, How, Key
 from headlessconn.core.overdue import LOOK_EVERY, PROBE_TIMEOUT
 
+log = logging.getLogger("headlessconn")
+
+ASK_TIMEOUT = 2.0  # seconds for questions that a server answers from memory
 PROBERS = 4  # threads for probes: none as long as there are none
-# Milliseconds that sent bytes may stay unacknowledged. The watch notices a dead pod in seconds; this is for a process
-# whose threads do not run. Longer than 50 s, `innodb_lock_wait_timeout`: a server that waits for a lock in the middle of
-# LOAD DATA does not read, and the kernel counts that too.
-USER_TIMEOUT = 60_000
 
 
 class Wire:
@@ -79,10 +80,8 @@ class BlockingOpener:
         sock = socket.create_connection((endpoint.address, endpoint.port), patience, source)
         wire: Wire | None = None
         try:
-            dial.keep_alive(sock)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT)
+            notice_vanished(sock, sends_files=bool(named.get("local_infile")))
             wire = Wire(sock, time.monotonic() + self._timeout)
             self.opening.add(wire)
             try:
@@ -107,6 +106,13 @@ class BlockingOpener:
         for wire in tuple(self.opening):
             if now >= wire.until:
                 wire.cut()
+
+
+def _drop(raw: Any, wire: Wire) -> None:
+    """Close both; nobody waits for what the server has to say of it."""
+    wire.close()
+    if raw.open:
+        raw.close()
 
 
 def row_of(raw: Any, statement: str) -> Any:
@@ -135,13 +141,44 @@ class BlockingHooks(Hooks):
         self._dials = dials
         self._find = find
         self._workers = Workers(PROBERS, "headlessconn-probe")
+        self._kept: dict[Key, tuple[Any, Wire]] = {}  # connections for questions, by pod
+        self._login: tuple[tuple[Any, ...], dict[str, Any]] | None = None  # what the engine dials with
         _hooked.add(self)
 
     def _do_connect(self, dialect: Any, record: Any, arguments: list[Any], named: dict[str, Any]) -> Any:
         self._tick_soon()
-        dialled, wire = self._carry_out(self._dials(), tuple(arguments), dict(named))
+        self._login = tuple(arguments), dict(named)
+        dialled, wire = self._carry_out(self._dials(), *self._login)
         self.keep(dialled, wire, record)
         return dialled.raw
+
+    def ask(self, endpoint: Endpoint, *statements: str, keep: bool = False) -> list[Any]:
+        """The first row of each answer, by a connection beside the pool, `keep` it for the next question. The engine
+        must have dialled before."""
+        self._tick_soon()
+        raw, wire = self._kept.pop(endpoint.key, (None, None))
+        if wire is not None and not wire.is_silent:
+            _drop(raw, wire)
+            wire = None
+        if wire is None:
+            assert self._login is not None
+            (raw, wire), _ = self._opener(endpoint, None, *self._login)
+        wire.until = time.monotonic() + ASK_TIMEOUT
+        self._opener.opening.add(wire)
+        try:
+            rows = [row_of(raw, statement) for statement in statements]
+        except BaseException:
+            _drop(raw, wire)
+            raise
+        finally:
+            self._opener.opening.discard(wire)
+        if not keep or self.closed or self._kept.setdefault(endpoint.key, (raw, wire))[1] is not wire:
+            _drop(raw, wire)
+        return rows
+
+    @property
+    def has_dialled(self) -> bool:
+        return self._login is not None
 
     def _carry_out(self, plan: Dialling, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Dialled, Wire]:
         answer: Any = None
@@ -167,8 +204,7 @@ class BlockingHooks(Hooks):
             case Open(endpoint=endpoint, greeting=greeting):
                 return self._opener(endpoint, greeting, arguments, named)
             case Drop(raw=(connection, wire)):
-                wire.close()
-                connection.close()
+                _drop(connection, wire)
             case Find():
                 assert self._find is not None
                 self._find()
@@ -212,11 +248,14 @@ class BlockingHooks(Hooks):
     def unhook(self) -> None:
         super().unhook()
         self._workers.close()
+        while self._kept:
+            _drop(*self._kept.popitem()[1])
 
     def forked(self) -> None:
         super().forked()
         self._workers = Workers(PROBERS, "headlessconn-probe")
         self._opener.opening = set()
+        self._kept = {}
 
 
 def _tick(owner: weakref.ref[BlockingHooks]) -> None:
@@ -226,7 +265,10 @@ def _tick(owner: weakref.ref[BlockingHooks]) -> None:
         hooks = owner()
         if hooks is None or hooks.closed:
             return
-        hooks.tick()
+        try:
+            hooks.tick()
+        except Exception:
+            log.exception("%s: the watch over its connections stumbled, and goes on", hooks.line.name)
         del hooks
 
 

@@ -159,7 +159,7 @@ class Line:
         return made
 
 
-def dialling(line: Line, wanted: Wanted) -> Dialling:
+def dialling(line: Line, wanted: Wanted, wait: float | None = None) -> Dialling:
     """To one of the pods of a service, counted among its connections. Raises what `line.failure` gives, `NoEndpoints`
     when there is nobody, and what `Place` raises."""
     tried: list[tuple[Endpoint, str]] = []
@@ -167,11 +167,13 @@ def dialling(line: Line, wanted: Wanted) -> Dialling:
     last: BaseException | None = None
     while True:
         driver = line.driver()
-        found = yield Place(driver, [*wanted.avoid(), *avoid, *line.held_back()])
+        found = yield Place(driver, [*wanted.avoid(), *avoid, *line.held_back()], wait)
         if isinstance(found, Nobody) and last is None:  # all that would do are held back: better one of those than none
-            found = yield Place(driver, wanted.avoid())
+            found = yield Place(driver, wanted.avoid(), wait)
         if isinstance(found, Nobody) and last is None:
-            found = yield Place(driver, ())  # what is known of the others may be old, so the last resort is asked again
+            found = yield Place(
+                driver, (), wait
+            )  # what is known of the others may be old, so the last resort is asked again
         if isinstance(found, Nobody):
             assert last is not None
             raise line.failure(tried, last)

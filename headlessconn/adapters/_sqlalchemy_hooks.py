@@ -187,9 +187,8 @@ class Hooks(ABC):
             return
         self.overdue.returned(time.monotonic() - held.out_at)
         held.out_at = inf
-        if held.conn is not None and held.driver is not None and held.driver.checked_in(held.conn) is not KEEP:
-            record.invalidate()
-        elif self.roles is not None and self.roles.unwelcome(held.key):
+        may_stay = held.conn is None or held.driver is None or held.driver.checked_in(held.conn) is KEEP
+        if not may_stay or (self.roles is not None and self.roles.unwelcome(held.key)):
             record.invalidate()
 
     def _close(self, dbapi_connection: Any, record: Any) -> None:
@@ -233,7 +232,7 @@ class Hooks(ABC):
         said = _mysql.refuses_writes(error)
         if said is None:
             assert context.connection is not None
-            said = not _mysql.is_writable(_row(context.connection.connection, _mysql.ROLE))
+            said = not _mysql.is_writable(row_of(context.connection.connection, _mysql.ROLE))
         return said
 
     def _doubt(self, held: Held) -> None:
@@ -315,7 +314,7 @@ class Hooks(ABC):
             self.cut(held)
 
 
-def _row(connection: Any, statement: str) -> Any:
+def row_of(connection: Any, statement: str) -> Any:
     cursor = connection.cursor()
     try:
         cursor.execute(statement)

@@ -63,6 +63,10 @@ class NoEndpoints(errors.NoEndpoints, aiohttp.ClientConnectorError):
     __str__ = errors.NoEndpoints.__str__
 
 
+class Overloaded(errors.Overloaded, aiohttp.ClientConnectionError):
+    """`headlessconn.errors.Overloaded`, and aiohttp's own `ClientConnectionError`."""
+
+
 class HeadlessConnector(aiohttp.TCPConnector):
     """A `TCPConnector` whose requests to headless Services are spread over their pods, each request anew.
 
@@ -338,6 +342,8 @@ class HeadlessConnector(aiohttp.TCPConnector):
             pick = await driver.acquire(wait=min(wait, timeout.connect) if timeout.connect else wait)
         except errors.NoEndpoints as nobody:
             raise NoEndpoints(nobody, req.connection_key) from nobody
+        except errors.Overloaded as overloaded:
+            raise Overloaded(*overloaded.__reduce__()[1]) from overloaded  # type: ignore[misc]
         assert isinstance(pick, Pick)  # nothing was avoided
         return pick
 
@@ -433,4 +439,4 @@ def _has_hung_up(protocol: Any) -> bool:
     return bool(waiting.poll(0))
 
 
-__all__ = ["HeadlessConnector", "NoEndpoints"]
+__all__ = ["HeadlessConnector", "NoEndpoints", "Overloaded"]

@@ -22,26 +22,27 @@ except ImportError as missing:  # pragma: no cover
     raise ImportError("headlessconn.adapters.aiomysql needs aiomysql: pip install headlessconn[aiomysql]") from missing
 
 from headlessconn import errors
-from headlessconn.adapters._mysql_pool import Creating, FollowingPool, Library, make_pool
+from headlessconn.adapters._mysql import CANNOT_CONNECT
+from headlessconn.adapters._mysql_pool import POOL_OPTIONS, Creating, FollowingPool, Library, make_pool
 from headlessconn.client import Service
 from headlessconn.core.target import Target
 from headlessconn.options import Options
 
 
 class NoEndpoints(errors.NoEndpoints, aiomysql.OperationalError):  # type: ignore[misc]
-    """Nobody behind the name: `headlessconn.NoEndpoints`, and aiomysql's `OperationalError`."""
+    """Nobody behind the name: `headlessconn.NoEndpoints`, and aiomysql's `OperationalError` 2003."""
 
-    @classmethod
-    def of(cls, error: errors.NoEndpoints) -> NoEndpoints:
-        return cls(*error.__reduce__()[1])
+    def __init__(self, *facts: Any) -> None:
+        super().__init__(*facts)
+        self.args = (CANNOT_CONNECT, str(self))
 
 
 class PoolTimeout(errors.PoolTimeout, aiomysql.OperationalError):  # type: ignore[misc]
-    """No connection came free in time: `headlessconn.errors.PoolTimeout`, and aiomysql's `OperationalError`."""
+    """No connection came free in time: `headlessconn.errors.PoolTimeout`, and aiomysql's `OperationalError` 2003."""
 
-    @classmethod
-    def of(cls, error: errors.PoolTimeout) -> PoolTimeout:
-        return cls(*error.__reduce__()[1])
+    def __init__(self, *facts: Any) -> None:
+        super().__init__(*facts)
+        self.args = (CANNOT_CONNECT, str(self))
 
 
 def create_pool(
@@ -66,10 +67,10 @@ def create_pool(
     pool_recycle     seconds without use after which a connection is closed; -1: never
     service          the Service, instead of `host` and `port`: `"mysql-read.data:3306"`, or one of your own client
     server_hostname  whom certificates must name with `ssl=`; default: the Service
-    options          of the client that the pool makes; default: `Options(rebalance_over=10)`
+    options          of the client that the pool makes; default `POOL_OPTIONS`
 
     Further settings are `PoolRules`' (`timeout`, `max_age`, `silent_after` … by name) and those of a connection.
-    `connect_timeout` is `Options.connect_timeout` (2.5 s) unless given; aiomysql would wait without end.
+    `connect_timeout` is 2.5 s unless given; aiomysql would wait without end.
 
     Raises what aiomysql raises when every pod says so (1045 for a wrong password); `NoEndpoints`, `PoolTimeout`, which
     are its `OperationalError` too; `TargetError`, `OptionError`.
@@ -79,9 +80,7 @@ def create_pool(
     if options is not None:
         settings["options"] = options
     return Creating(
-        lambda: make_pool(
-            _AIOMYSQL, service, server_hostname, (minsize, maxsize), echo, pool_recycle, dict(settings)
-        )
+        lambda: make_pool(_AIOMYSQL, service, server_hostname, (minsize, maxsize), echo, pool_recycle, dict(settings))
     )
 
 
@@ -104,13 +103,14 @@ def _transport(connection: Any) -> asyncio.Transport | None:
 def _is_dead(connection: Any) -> bool:
     """What aiomysql's own pool looks at."""
     reader = connection._reader
-    return (
-        reader is None
-        or reader.at_eof()
-        or reader.exception() is not None
-        or reader.eof_received
-        or connection._writer.transport.is_closing()
-    )
+    return reader is None or reader.eof_received or reader.exception() is not None
+
+
+def _no_connection(error: errors.NoEndpoints | errors.PoolTimeout) -> Exception:
+    kind = NoEndpoints if isinstance(error, errors.NoEndpoints) else PoolTimeout
+    facts = error.__reduce__()[1]
+    assert isinstance(facts, tuple)  # ours say how they are made
+    return kind(*facts)
 
 
 _AIOMYSQL = Library(
@@ -121,8 +121,7 @@ _AIOMYSQL = Library(
     is_dead=_is_dead,
     is_open=lambda connection: not connection.closed,
     error=aiomysql.OperationalError,
-    no_endpoints=NoEndpoints.of,
-    timed_out=PoolTimeout.of,
+    no_connection=_no_connection,
 )
 
-__all__ = ["FollowingPool", "NoEndpoints", "PoolTimeout", "create_pool"]
+__all__ = ["POOL_OPTIONS", "FollowingPool", "NoEndpoints", "PoolTimeout", "create_pool"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf
 from typing import NoReturn
 
@@ -52,7 +53,7 @@ class Connection:
 
 
 class Share:
-    """What one member holds. `live`: counted connections and dials."""
+    """What one member holds. `dials`: under way or expected; `live`: counted connections and dials."""
 
     __slots__ = ("dials", "live", "open")
 
@@ -70,22 +71,31 @@ class _Open(dict[ConnId, Connection]):
 class Holdings:
     """Every one, by its number and by its member. What is said of a closed one raises `PickEnded`."""
 
-    __slots__ = ("_last", "open", "shares")
+    __slots__ = ("_last", "expected", "open", "shares")
 
     def __init__(self) -> None:
         self.open: dict[ConnId, Connection] = _Open()
         self.shares: dict[Member, Share] = {}  # of those that hold something
+        self.expected: deque[tuple[float, Member]] = deque()  # until when a dial to whom is expected
         self._last = 0
 
     def dial(self, member: Member, now: float) -> Claim:
-        claim = Claim(member, now)
-        share = self.shares.get(member)
-        if share is None:
-            share = self.shares[member] = Share()
-        share.dials += 1
-        share.live += 1
+        self._count(member)
         member.connections += 1
-        return claim
+        return Claim(member, now)
+
+    def expect(self, member: Member, until: float) -> None:
+        """One was sent away so that another be opened there: its place is kept, or what is left would not add up."""
+        self._count(member)
+        self.expected.append((until, member))
+
+    def expect_no_more(self) -> None:
+        """The dial that was expected first has come, or it will not."""
+        _, member = self.expected.popleft()
+        share = self.shares[member]
+        share.dials -= 1
+        share.live -= 1
+        self._drop_if_empty(member, share)
 
     def opened(self, claim: Claim, pushes: bool, warms: bool, now: float) -> Connection:
         share = self._end(claim)
@@ -136,6 +146,13 @@ class Holdings:
     def live(self, member: Member) -> int:
         share = self.shares.get(member)
         return 0 if share is None else share.live
+
+    def _count(self, member: Member) -> None:
+        share = self.shares.get(member)
+        if share is None:
+            share = self.shares[member] = Share()
+        share.dials += 1
+        share.live += 1
 
     def _end(self, claim: Claim) -> Share:
         if claim.ended:

@@ -31,11 +31,14 @@ class Lane:
         self.count += 1
         self._latencies.append(latency)
 
-    def quantile(self, part: float) -> float | None:
-        """`0.99`: what all but one in a hundred take at most, in seconds; None while too few are known."""
+    def quantile(self, part: float, latest: bool = False) -> float | None:
+        """`0.99`: what all but one in a hundred take at most, in seconds; None while too few are known.
+
+        `latest`: with every latency until now, which costs 10 µs; else it may be as old as `FRESH` of them.
+        """
         if self.count < ENOUGH:
             return None
-        if self.count - self._sorted_at >= min(FRESH, self._sorted_at):
+        if self.count - self._sorted_at >= (1 if latest else min(FRESH, self._sorted_at)):
             self._sorted_at = self.count
             self._sorted = sorted(self._latencies)
         return self._sorted[min(len(self._sorted) - 1, int(part * len(self._sorted)))]

@@ -25,6 +25,7 @@ from headlessconn.options import Options
 GRACE = 30.0  # seconds a terminating pod serves on: Kubernetes' terminationGracePeriodSeconds unless told otherwise
 YOUNG = 1.0  # seconds for which a connection is never moved: a burst of dials first settles by itself
 AGE_JITTER = 0.1  # of max_age, so that connections that were opened together do not all go together
+EXPECTED = 30.0  # seconds the place of one that was sent away is kept for the dial of its holder
 AGAIN = 5.0  # seconds after which one that is too old, and could not be replaced, is tried again
 
 _READY = State.READY
@@ -47,7 +48,6 @@ class Placement:
         "_open",
         "_options",
         "_owed",
-        "_redials",
         "_retry_at",
         "_rng",
         "_set",
@@ -65,7 +65,6 @@ class Placement:
         self._by_rank = False  # the set has changed since all were where they belong
         self._due: list[float] = []  # when the moves that are planned will be made
         self._owed = 0  # moves whose time has come, but not their connection
-        self._redials = 0  # connections that were sent away without a replacement: the next dials are for them
         self._retry_at = inf  # when one that is too young to be moved is old enough
         self._expiry_at = inf  # when an idle one may be too old, or idle for too long
         self.wishes: list[Effect] = []
@@ -75,6 +74,7 @@ class Placement:
     def place(self, now: float, avoid: Collection[Key] = ()) -> Claim | None:
         """Where one more should go, counted at once; None when there is nobody whom `avoid` does not name."""
         standing = self._standing
+        moved = self._is_expected()
         if not standing.seed:  # drawn and looked at when a connection is placed first: most engines never place one
             standing.seed = self._rng.getrandbits(64).to_bytes(8, "big")
             standing.arrange(self._set.members.values(), now)
@@ -85,15 +85,25 @@ class Placement:
                 member = roomiest(self._held.shares, [member for member in left if member.state is state])
                 if member is not None:
                     break
-        return None if member is None else self.claim(member, now)
+        if member is None:
+            return None
+        claim = self._held.dial(member, now)
+        claim.moved = moved
+        return claim
 
     def claim(self, member: Member, now: float) -> Claim:
         """A dial to this one."""
+        moved = self._is_expected()
         claim = self._held.dial(member, now)
-        if self._redials:
-            self._redials -= 1
-            claim.moved = True
+        claim.moved = moved
         return claim
+
+    def _is_expected(self) -> bool:
+        """Whether this dial stands in for one that was sent away; it takes the place that was kept, or a better one."""
+        if not self._held.expected:
+            return False
+        self._held.expect_no_more()
+        return True
 
     def opened(self, claim: Claim, pushes: bool, warms: bool, now: float) -> ConnId:
         """The dial succeeded; the connection that it replaces may go."""
@@ -191,6 +201,8 @@ class Placement:
             self._arrange(now)
         if now >= self._expiry_at:
             self._expire(now)
+        while now >= self._expected_until:
+            self._held.expect_no_more()
         self._plan(now)
         while self._due and self._due[0] <= now:
             del self._due[0]
@@ -233,11 +245,15 @@ class Placement:
     def next_at(self) -> float:
         if not self._held.shares:
             return inf
-        return min(self.next_move_at, self._standing.next_at, self._retry_at, self._expiry_at)
+        return min(self.next_move_at, self._standing.next_at, self._retry_at, self._expiry_at, self._expected_until)
 
     @property
     def next_move_at(self) -> float:
         return self._due[0] if self._due else inf
+
+    @property
+    def _expected_until(self) -> float:
+        return self._held.expected[0][0] if self._held.expected else inf
 
     @property
     def surplus(self) -> int:
@@ -306,7 +322,8 @@ class Placement:
             claim.replaces, claim.reason, claim.moved = found.id, reason, True
             self.wishes.append(Warm(claim, found.id))
         else:
-            self._redials += 1
+            if to is not None:
+                self._held.expect(to, now + EXPECTED)
             self._retire(found, reason, now, tell=tell)
 
     def _retire(self, found: Connection, reason: Reason, now: float, *, tell: bool = True) -> None:

@@ -1,9 +1,8 @@
 """Gray failure: a pod that accepts and says nothing, while others answer.
 
 A frozen process, a full disk, a black hole behind a kept connection: nothing fails, so nothing counts failures. What
-can be seen is silence. A pod is suspected when it owes at least two answers, has said nothing for longer than any of
-them should take, and others have answered meanwhile; else all are slow, and copies would make that worse. A single
-owed answer needs four times the patience.
+can be seen is silence. A pod is suspected when two answers that it owes are overdue, or a single one by four times the
+patience, while it says nothing at all and others answer; else all are slow, and copies would make that worse.
 """
 
 from __future__ import annotations
@@ -64,22 +63,39 @@ class Silence:
     def _look_at(self, member: Member, picks: list[Pick], now: float, found: Found) -> None:
         oldest = min(picks, key=_started_at)
         silent_since = max(oldest.started_at, member.heard_at)
-        silent = now - silent_since
-        if silent < SILENT_MIN:
-            found.next_at = min(found.next_at, silent_since + SILENT_MIN)
+        # Instants are compared, never spans: what is rounded otherwise would be looked at again in the same instant.
+        due = silent_since + SILENT_MIN
+        if now < due:
+            found.next_at = min(found.next_at, due)
             return
         trial = any(pick.flags & TRIAL for pick in picks)
         if not member.suspected and not trial:
             if self.heads - max(oldest.heads, member.heads) < OTHERS:
                 return
-            wait = min(map(patience, picks))
-            if silent < (wait if len(picks) > 1 else ALONE * wait):
+            due = _overdue_at(picks, member.heard_at)
+            if now < due:
+                found.next_at = min(found.next_at, due)
                 return
-            found.suspects.append((member, silent, len(picks)))
+            found.suspects.append((member, now - silent_since, len(picks)))
         for pick in picks:
-            if not pick.flags & HURRIED and (not trial or now - pick.started_at >= patience(pick)):
+            if pick.flags & HURRIED:
+                continue
+            # Each by its own kind: a heavy one that holds up light ones would hold up the next pod too, and a third.
+            due = (pick.started_at if trial else silent_since) + patience(pick)
+            if now < due:
+                found.next_at = min(found.next_at, due)
+            else:
                 pick.flags |= HURRIED
                 found.hurry.append(pick)
+
+
+def _overdue_at(picks: list[Pick], heard_at: float) -> float:
+    """When two of these are overdue, or one by far. Each counts from its own beginning: behind a heavy request, rightly
+    silent for long, a light one has only begun."""
+    waits = [(max(pick.started_at, heard_at), patience(pick)) for pick in picks]
+    due = sorted(since + wait for since, wait in waits)
+    alone = min(since + ALONE * wait for since, wait in waits)
+    return alone if len(due) == 1 else min(alone, due[1])
 
 
 def _started_at(pick: Pick) -> float:
@@ -88,5 +104,7 @@ def _started_at(pick: Pick) -> float:
 
 def patience(pick: Pick) -> float:
     """Seconds after which an answer to this pick is overdue; `inf` while its kind is not known well enough."""
-    usual = None if pick.lane is None else pick.lane.quantile(0.99)
+    # The latest: when all became slow at once, the five answers of others a suspicion takes were slow too, and five
+    # of 256 make the 99th percentile. An older one would suspect the pod that happens to be the last to answer.
+    usual = None if pick.lane is None else pick.lane.quantile(0.99, latest=True)
     return inf if usual is None else max(SILENT_MIN, SLOWER * usual)

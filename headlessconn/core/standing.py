@@ -15,17 +15,18 @@ from headlessconn.core.member import Member, State
 from headlessconn.core.quota import rank
 from headlessconn.options import Options
 
-FORGOTTEN = 600.0  # seconds after which a departure is no longer held against a member
+FORGOTTEN = 600.0  # seconds in the set, or out of it, after which a departure is no longer held against a member
 LONGEST = 600.0  # seconds a flapping one must stay READY at most: an hour of flaps must not shut it out for hours
 
 
 @dataclass(slots=True)
 class _Past:
-    """How long a member must be READY before it counts, how often it left, and when it did last."""
+    """How long a member must be READY before it counts, how often it left, when it came and when it left last."""
 
     need: float
+    came_at: float
     departures: int = 0
-    left_at: float = -inf
+    left_at: float = inf
 
 
 class Standing:
@@ -91,12 +92,14 @@ class Standing:
         for key in self._ready:
             if key not in self._past:
                 # The first set, and one that replaced all of another, is there to be used: whom else to wait for?
-                self._past[key] = _Past(self._new_need if stayed else 0.0)
+                self._past[key] = _Past(self._new_need if stayed else 0.0, now)
+            elif key not in before:
+                self._past[key].came_at = now
         for key in [key for key, past in self._past.items() if key not in self._ready]:
             if now - self._past[key].left_at > FORGOTTEN:
                 del self._past[key]
 
     def _departed(self, past: _Past, now: float) -> None:
-        past.departures = past.departures + 1 if now - past.left_at <= FORGOTTEN else 1
+        past.departures = past.departures + 1 if now - past.came_at <= FORGOTTEN else 1
         past.left_at = now
         past.need = min(self._departed_need * 2.0 ** min(past.departures - 1, 20), max(LONGEST, self._departed_need))

@@ -65,7 +65,7 @@ def test_latency_is_taken_at_the_head_and_without_the_dial() -> None:
     play.ended(pick)
     play.responded(pick)
     play.until(0.9 + 4.0)
-    assert play.view("b").latency == pytest.approx(0.1 * 2.718281828 ** -0.4)  # type: ignore[union-attr]
+    assert play.view("b").latency == pytest.approx(0.1 * 2.718281828**-0.4)  # type: ignore[union-attr]
 
 
 def test_a_pick_that_says_nothing_went_well_and_took_as_long_as_it_took() -> None:

@@ -60,9 +60,7 @@ def test_it_survives_a_process_boundary(error: HeadlessError, how: object) -> No
 
 
 def test_every_error_of_the_tree_is_tried_here() -> None:
-    defined = {
-        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, HeadlessError)
-    }
+    defined = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, HeadlessError)}
     assert {type(error) for error, _ in ALL} == defined - {HeadlessError}
     assert errors.__doc__ is not None
     for error in defined:

@@ -101,7 +101,9 @@ def test_when_nobody_uses_it() -> None:
 
 
 def test_a_set_that_never_changes() -> None:
-    static = dataclasses.replace(records("a", ttl=None), source="static", why="as written", name="static:///10.0.0.1:80")
+    static = dataclasses.replace(
+        records("a", ttl=None), source="static", why="as written", name="static:///10.0.0.1:80"
+    )
     play = Play(says=static)
     play.until(2.0)
     assert told(play) == [

@@ -338,11 +338,13 @@ def test_a_probe_that_our_own_trouble_ended_says_nothing_of_a_pod_in_doubt() -> 
     play = Play()
     play.mute = {"b"}
     cancelled(play, "b", connected=False)
+    play.until(play.now + 0.1)
     [probe] = [effect for _, effect in play.log if isinstance(effect, Probe)]
     play.engine.probed(probe.id, False, play.now, How.LOCAL)
     play.obey()
     assert play.state("b") is State.READY
     cancelled(play, "b", connected=False)
+    play.until(play.now + 0.1)
     play.engine.overslept(1.0, play.now)
     play.until(play.now + 10.0)
     assert play.state("b") is State.READY, "our own loop stood still meanwhile"

@@ -52,6 +52,16 @@ def test_a_quantile_follows_within_so_many_new_ones() -> None:
     assert followed.quantile(0.99) == 1.0
 
 
+def test_the_latest_is_with_every_one() -> None:
+    """Of 256 the third largest is the 99th percentile: three slow answers in a row make it."""
+    followed = lane(*[0.01] * KEPT)
+    assert followed.quantile(0.99) == 0.01
+    for _ in range(3):
+        assert followed.quantile(0.99, latest=True) == 0.01
+        followed.observe(1.0)
+    assert followed.quantile(0.99, latest=True) == 1.0
+
+
 def test_a_young_one_follows_sooner() -> None:
     """Twenty may have been the start of the application, when everything was cold."""
     young = lane(*[1.0] * ENOUGH)

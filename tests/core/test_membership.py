@@ -78,7 +78,7 @@ def test_a_flap_returns_with_its_history() -> None:
     assert view is not None
     assert (view.state, view.why, view.in_flight) == (State.READY, "listed again", 2)
     assert latency is not None
-    assert view.latency == pytest.approx(latency * 2.718281828 ** -0.9)
+    assert view.latency == pytest.approx(latency * 2.718281828**-0.9)
     play.ended(pick)
     play.ended(stays)
     assert play.picked() == {"a", "b"}

@@ -51,6 +51,7 @@ def test_what_was_answered_before_is_not_counted() -> None:
     play = Play("ab", options=RATES)
     answers(play, "a", 500, 0)
     answers(play, "b", 5000, 0)
+    answers(play, "a", 0, 1)
     answers(play, "b", 0, 60)
     answers(play, "a", 60, 0)
     play.until(10.0)
@@ -159,15 +160,28 @@ def test_enforcement_is_a_throw_of_the_dice(enforcement: int, thrown: float, out
 
 
 def test_a_readmitted_member_begins_with_clean_counts() -> None:
-    play = Play("ab")
-    answers(play, "a", 60, 0)
+    play = Play("ab", options=Options(failure_percentage_minimum_hosts=2))
     play.sour("b", times=60)  # five are enough, and the others were under way
+    answers(play, "a", 60, 0)
     assert play.state("b") is State.EJECTED
     play.until(1.0)
     play.request("b")
     assert play.state("b") is State.READY
     play.until(10.0)
     assert play.state("b") is State.READY, "the interval knows of one good answer"
+
+
+def test_a_bad_answer_that_also_breaks_off_is_one() -> None:
+    """50 of 60 requests are bad, 83 %: not more than 85."""
+    play = Play("ab", options=Options(consecutive_failures=0, failure_percentage_minimum_hosts=2))
+    for number in range(60):
+        play.until(play.now + 0.01)
+        pick = play.pick("b")
+        play.responded(pick, bad=number < 50)
+        play.ended(pick, How.RESET if number < 50 else How.OK)
+        play.request("a")
+    play.until(11.0)
+    assert play.state("b") is State.READY
 
 
 def test_an_ejection_that_is_not_made_is_counted_once_a_row() -> None:
@@ -199,7 +213,7 @@ def test_who_was_ejected_by_rate_and_refuses_its_trial_is_tried_again_after_a_co
 
 
 def test_good_service_after_a_connect_is_forgiving_too() -> None:
-    """Ejected, then refusing, then connected while the only place among the ejected is taken: it serves from then on."""
+    """Ejected, then refusing, then connected while the one place among the ejected is taken: it serves from then on."""
     play = Play("abc")
     play.refusing = {"b"}
     play.sour("b")

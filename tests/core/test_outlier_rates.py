@@ -1,4 +1,4 @@
-"""The rules over an interval as pure functions: thresholds, volumes, minimums, what is added to A50, and the sentences."""
+"""The rules over an interval as pure functions: thresholds, volumes, minimums, what is added to A50, the sentences."""
 
 import itertools
 

@@ -1,6 +1,7 @@
 """A pool's machine: checks, resets, age, idleness, silent pods, and its end. Times are exact."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -218,7 +219,7 @@ def served_elsewhere(world: World, until: float) -> None:
     """Connections of `b` and `c` go out and come back, ten times a second."""
     while world.now < until:
         slots = [slot for slot in world.pool.slots if slot.phase is Phase.IDLE and name(slot) in "bc"]
-        for slot in slots:
+        for _ in slots:
             found = world.pool.acquire(("shop/other.py", 1), world.now)
             if found is not None and name(found) in "bc":
                 world.run(world.now + 0.1 / len(slots))
@@ -256,7 +257,7 @@ def test_a_pod_whose_connections_are_only_used_for_long_is_asked_less_and_less_o
     held = silent(world)
     served_elsewhere(world, 100.0)
     asked = [at for at, what in world.log if what == "probe a"]
-    gaps = [after - before for before, after in zip(asked, asked[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(asked)]
     assert [round(gap / 5) for gap in gaps] == [1, 2, 4, 8]
     assert all(slot.phase is Phase.BUSY for slot in held)
     assert world.what().count("silent a") == 0
@@ -305,7 +306,7 @@ def test_closing_sends_callers_away_ends_dials_and_waits_for_what_is_out() -> No
     assert [type(waiter.error) for waiter in waiting if isinstance(waiter, Waiter)] == [ClosedError, ClosedError]
     assert world.view.opening == 0
     world.run(2.0)
-    assert list(world.pool.slots)[0].phase is Phase.BUSY
+    assert next(iter(world.pool.slots)).phase is Phase.BUSY
     for slot in list(world.pool.slots):
         world.give_back(slot)
     world.run(3.0)
@@ -334,7 +335,7 @@ def test_closing_in_the_middle_of_steps_leaves_nothing() -> None:
     world.run(20.0)
     taken = [world.take() for _ in range(2)]
     world.checks = dict.fromkeys("ab", "hangs")
-    [world.take() for _ in range(2)]  # type: ignore[func-returns-value]
+    [world.take() for _ in range(2)]
     world.run(20.1)
     world.resets = dict.fromkeys("ab", "hangs")
     world.give_back(*world.taken(*taken))

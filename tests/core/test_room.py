@@ -133,10 +133,11 @@ def test_a_penalty_takes_no_place() -> None:
 def test_the_error_says_who_how_many_and_what_to_do() -> None:
     play = limited("ab", 3, max_waiting=7)
     fill(play, 6)
-    assert not play.engine.is_queue_full
+    full = []
     for _ in range(7):
+        full.append(play.engine.is_queue_full)
         play.engine.queued(play.now)
-    assert play.engine.is_queue_full
+    assert [*full, play.engine.is_queue_full] == [False] * 7 + [True]
     error = play.engine.overloaded(1.5)
     assert (error.target, error.endpoints, error.in_flight, error.max_in_flight) == ("web.shop:80", 2, 6, 3)
     assert (error.waiting, error.max_waiting, error.waited) == (7, 7, 1.5)
@@ -214,7 +215,9 @@ def test_nobody_waits_while_there_is_room(seed: int) -> None:
         crowd.step()
         assert all(pick.member.in_flight <= 2 for _, pick in crowd.open)
         if len(crowd.open) < 6 and not crowd.woken:
-            assert not crowd.queue, f"{len(crowd.queue)} wait at {crowd.now:.2f} s though only {len(crowd.open)} are open"
+            assert not crowd.queue, (
+                f"{len(crowd.queue)} wait at {crowd.now:.2f} s though only {len(crowd.open)} are open"
+            )
     for _ in range(100):
         crowd.step()
     assert not crowd.queue

@@ -1,7 +1,7 @@
 """Traffic over an engine in virtual time: requests of some kinds, at a rate, to pods that are fast, slow or silent.
 
-Each request holds its picks as an adapter does: on a kept connection, with a lane; it may be repeated unless a test says
-otherwise, so it hedges when it is told to hurry. `Traffic` is the judge: what it writes down is what pods and callers saw.
+Each request holds its picks as an adapter does: on a kept connection, with a lane; it may be repeated unless a test
+says otherwise, so it hedges when it is told to hurry. `Traffic` is the judge: it writes down what pods and callers saw.
 """
 
 from __future__ import annotations
@@ -48,19 +48,21 @@ class Request:
 
 
 class Traffic:
-    """`latency` is what a pod takes for a request of `work` 1; `inf` is a pod that says nothing."""
+    """`latency` is what a pod takes for a request of `work` 1, more or less by `spread`; `inf`: it says nothing."""
 
     def __init__(
         self,
         pods: str = "abc",
         *,
         latency: float = 0.01,
+        spread: tuple[float, float] = (0.75, 1.25),
         patience: float = inf,
         seed: int = 1,
         options: Options | None = None,
     ) -> None:
         self.play = Play(pods, dice=Fair(seed), options=options)
         self.latency = dict.fromkeys(pods, latency)
+        self.spread = spread
         self.patience = patience
         self.requests: list[Request] = []
         self._random = random.Random(seed)
@@ -77,19 +79,19 @@ class Traffic:
         heappush(self._events, (at, self._count, happens))
 
     def until(self, at: float) -> None:
-        while self._events and self._events[0][0] <= at:
-            when, _, happens = heappop(self._events)
-            self._pass(when)
-            happens()
+        """Events and alarms, one by one in their order."""
+        play = self.play
+        while True:
+            alarm, event = play.engine.wakeup_at, self._events[0][0] if self._events else inf
+            if min(alarm, event) > at:
+                break
+            if alarm <= event:
+                play.until(max(play.now, alarm))
+            else:
+                play.until(event)
+                heappop(self._events)[2]()
             self._obey()
-        self._pass(at)
-
-    def _pass(self, at: float) -> None:
-        """Alarms on the way are heard one by one, as a driver hears them."""
-        while self.play.engine.wakeup_at <= at:
-            self.play.until(max(self.play.now, self.play.engine.wakeup_at))
-            self._obey()
-        self.play.until(at)
+        play.until(at)
 
     def _obey(self) -> None:
         self.play.obey()
@@ -105,7 +107,7 @@ class Traffic:
         self, rate: float, since: float, until: float, *, lane: str = "/", repeatable: bool = True, work: float = 1.0
     ) -> None:
         """So many a second, evenly."""
-        for number in range(int((until - since) * rate)):
+        for number in range(round((until - since) * rate)):
             at = since + number / rate
             self.at(at, partial(self._begin, Request(at, lane, repeatable, work)))
 
@@ -128,7 +130,7 @@ class Traffic:
         if self.latency[pod] == inf:
             self._mute.setdefault(pod, []).append((request, pick))
         else:
-            takes = self.latency[pod] * request.work * (0.75 + 0.5 * self._random.random())
+            takes = self.latency[pod] * request.work * self._random.uniform(*self.spread)
             self.at(self.play.now + takes, partial(self._answer, request, pick, takes))
 
     def _answer(self, request: Request, pick: Pick, takes: float) -> None:
@@ -163,6 +165,15 @@ class Traffic:
         if copy is not None:
             self._go(request, copy)
             request.attempts.went(copy)
+
+    def owed(self, pod: str, *, answered: int = 0) -> Pick:
+        """A request at this moment which nobody answers, after so many that were."""
+        for _ in range(answered):
+            self.play.request(pod)
+        pick = self.play.pick(pod)
+        pick.flags |= CONNECTED
+        pick.lane = self.play.engine.lane("/")
+        return pick
 
     # ---- what befalls pods
 

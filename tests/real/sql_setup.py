@@ -29,6 +29,11 @@ SETUPS: dict[str, str] = {
     "SQLAlchemy, PyMySQL, pre_ping": "tests.real.sql_stock:SQLAlchemySyncPrePing",
     "mysql-connector": "tests.real.sql_stock:MySQLConnector",
     "DBUtils, PyMySQL": "tests.real.sql_stock:DBUtilsPyMySQL",
+    "ours, aiomysql": "tests.real.sql_our_pools:OursAiomysql",
+    "ours, asyncmy": "tests.real.sql_our_pools:OursAsyncmy",
+    "ours, PyMySQL pool": "tests.real.sql_our_pools:OursPyMySQL",
+    "ours, mysql-connector": "tests.real.sql_our_pools:OursMySQLConnector",
+    "ours, DBUtils": "tests.real.sql_our_pools:OursDBUtils",
 }
 """Where each set-up lives, `module:Class`: a process imports only the one that it runs."""
 

@@ -73,7 +73,7 @@ async def test_one_too_many_waiting_is_refused_at_once() -> None:
         queue = [asyncio.ensure_future(request(on, 0.0)) for _ in range(3)]
         await asyncio.sleep(0.1)
         before = now()
-        with pytest.raises(Overloaded, match=r"1 requests? in flight on 1 endpoint .* 3 callers waiting of at most 3"):
+        with pytest.raises(Overloaded, match=r"1 request in flight on 1 endpoint .* 3 callers waiting of at most 3"):
             await request(on, 1.0)
         assert now() == before
         await asyncio.gather(holder, *queue)

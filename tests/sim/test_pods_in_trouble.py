@@ -98,7 +98,7 @@ def test_a_vanished_node_costs_what_it_held_and_its_first_dials(seed: int) -> No
     assert run.failed <= 6
     assert all(12.0 - 1.0 <= request.at <= 16.0 for request in run.requests if request.outcome != "ok")
     assert run.received("b", since=16.0) == 0
-    assert all(gap >= 2.9 for gap in gaps(dials(run, "b", 16.0))), "each re-dial takes its 2.5 s, and waits after it"
+    assert sum(at > 13.0 for at in run.attempts("b")) <= 14, "trials, and re-dials with back-off"
 
 
 def test_a_dial_that_is_dropped_moves_on_within_the_request() -> None:
@@ -134,8 +134,18 @@ def test_a_frozen_pod_that_thaws_is_back(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_sour_pod_costs_five_answers_and_its_trials(seed: int) -> None:
+def test_a_sour_pod_costs_one_answer_in_a_dozen_seconds(seed: int) -> None:
+    """A bad answer counts as eight times the usual latency, which keeps the pod out until that has faded."""
     run = simulate("abc", seconds=60.0, script=[(12.0, sour("b"))], seed=seed)
+    bad = [request.ended_at for request in run.requests if request.outcome == "bad status"]
+    assert 1 <= len(bad) <= 6
+    assert all(gap >= 10.0 for gap in gaps(bad)[:3])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_sour_pod_is_ejected_where_latency_is_not_looked_at(seed: int) -> None:
+    options = Options(policy="round_robin")
+    run = simulate("abc", seconds=60.0, script=[(12.0, sour("b"))], seed=seed, options=options)
     bad = [request.ended_at for request in run.requests if request.outcome == "bad status"]
     assert len(bad) == 10
     assert bad[4] - bad[0] < 0.5
@@ -145,11 +155,21 @@ def test_a_sour_pod_costs_five_answers_and_its_trials(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_sour_pod_that_recovers_is_back_with_its_next_trial(seed: int) -> None:
-    run = simulate("abc", seconds=60.0, script=[(12.0, sour("b")), (18.0, recover("b"))], seed=seed)
+    options = Options(policy="round_robin")
+    run = simulate("abc", seconds=60.0, script=[(12.0, sour("b")), (18.0, recover("b"))], seed=seed, options=options)
     assert run.outcomes["bad status"] == 7, "five, and two trials"
     back = min(at for at, _, _ in run.world.pods["b"].received if at >= 18.0)
     assert back <= 19.35, "its sentences were 1, 2 and 4 s"
     assert run.share("b", back, 60.0) >= 0.9
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_sour_pod_that_recovers_is_back_when_its_penalty_has_faded(seed: int) -> None:
+    run = simulate("abc", seconds=60.0, script=[(12.0, sour("b")), (18.0, recover("b"))], seed=seed)
+    assert run.outcomes["bad status"] == 1
+    back = min(at for at, _, _ in run.world.pods["b"].received if at >= 18.0)
+    assert back <= 28.0
+    assert run.share("b", back, 60.0) >= 0.85
 
 
 def test_when_all_are_sour_nobody_is_left_out_for_it() -> None:

@@ -5,7 +5,8 @@ A failing one prints its schedule, shrunk. To replay it alone: `python -m headle
 
 import pytest
 
-from headlessconn.testing.sim.refreshing import Plan, judge, shrink
+from headlessconn.testing.sim.refreshing import Plan, judge
+from headlessconn.testing.sim.shrinking import shrink
 
 SEEDS = 1000
 BATCH = 100
@@ -16,7 +17,7 @@ def test_the_set_follows_dns_through_any_trouble(first: int) -> None:
     for seed in range(first, first + BATCH):
         plan = Plan.of(seed)
         if faults := judge(plan, plan.play()):
-            schedule = "\n".join(f"    ({at:.3f}, {event!r})," for at, event in shrink(plan))
+            schedule = "\n".join(f"    ({at:.3f}, {event!r})," for at, event in shrink(plan, judge))
             pytest.fail(f"{plan}\nwrong:\n  " + "\n  ".join(faults[:5]) + f"\nshrunk to\n{schedule}", pytrace=False)
 
 

@@ -1,309 +1,407 @@
-"""A simulated application: it sends requests through a real engine, and obeys the law of drivers.
+"""A simulated application: it sends requests through a real engine, as the adapters do.
 
-It does what the adapters do: keep-alive connections by pod, a failed dial moves on to another pod, a sent request that
-fails is a failed request.
+Keep-alive connections by pod; what happens after a failed dial, a broken exchange or a bad answer, and beside a silent
+one, is for `core/attempts.py` to say.
 """
 
 from __future__ import annotations
 
 import random
-from collections import deque
 from math import inf
 
-from headlessconn.core.effects import Admit, Ask, Changed, Effect, Forget, Probe
-from headlessconn.core.endpoint import Answer, How, Key
-from headlessconn.core.engine import Engine
-from headlessconn.core.lookup import Lookup, Memory, Reply
-from headlessconn.core.names import Search
-from headlessconn.core.pick import Nobody, Pick
-from headlessconn.core.target import Target
+from headlessconn.core.endpoint import How
+from headlessconn.core.member import State
+from headlessconn.core.pick import CONNECTED, HURRIED, Nobody, Pick
 from headlessconn.options import Options
-from headlessconn.testing.sim.world import CONNECT, REFUSE, Pod, World
+from headlessconn.testing.sim.driving import Driving
+from headlessconn.testing.sim.traffic import Exchange, Request, Traffic
+from headlessconn.testing.sim.world import CONNECT, REFUSE, SYN_AGAIN, World
 from headlessconn.testing.sim.zone import Zone
 
-TARGET = Target.parse("web.shop:8080")
-SEARCH = Search.of(("shop.svc.cluster.local", "svc.cluster.local", "cluster.local"), 5)
-DIALS = 8
+ANOTHER = 1.5  # seconds that a request waits for another set when all pods of this one refused it, as the adapters do
+STREAM = 20.0  # seconds a stream lasts at most
 
 _OK = How.OK
 
 
-class Request:
-    """One request of the application. `outcome`: "" while it is open, "ok", or what went wrong."""
+class SimClient(Driving):
+    """One process of the application.
 
-    __slots__ = ("at", "avoid", "ended_at", "id", "outcome", "pod")
-
-    def __init__(self, number: int, at: float) -> None:
-        self.id = number
-        self.at = at
-        self.avoid: set[Key] | None = None
-        self.outcome = ""
-        self.ended_at = inf
-        self.pod = ""
-
-
-class Exchange:
-    """A request on a pod, from its pick to its end."""
-
-    __slots__ = ("client", "generation", "pick", "pod", "request", "reused")
-
-    def __init__(self, client: SimClient, request: Request, pick: Pick, pod: Pod) -> None:
-        self.client = client
-        self.request = request
-        self.pick = pick
-        self.pod = pod
-        self.generation = pod.generation
-        self.reused = False
-
-
-class SimClient:
-    """`rate` requests a second, each with a deadline of `patience` seconds; `jitter` draws the gaps at random."""
+    begun, finished   exchanges that were begun, and those that ended
+    """
 
     def __init__(
-        self,
-        world: World,
-        zone: Zone,
-        options: Options,
-        number: int = 0,
-        rate: float = 100.0,
-        patience: float = 5.0,
-        jitter: bool = False,
+        self, world: World, zone: Zone, options: Options, number: int = 0, traffic: Traffic | None = None
     ) -> None:
-        self.world = world
-        self.zone = zone
-        self.number = number
-        self.gap = 1.0 / rate
-        self.patience = patience
+        super().__init__(world, zone, options, number)
+        traffic = traffic or Traffic()
+        self.traffic = traffic
+        self.patience = traffic.patience
         self.requests: list[Request] = []
-        self.asked: list[float] = []  # when each look-up began
-        self.told: list[tuple[float, bool]] = []  # when each ended, and whether it brought news
-        self.overlapping = 0  # look-ups that began while another was under way
-        self.believed: list[tuple[float, frozenset[Key]]] = []  # the set as the engine announced it, change by change
-        self.unarmed = 0  # calls after which no wake-up was armed
+        self.begun = self.finished = 0
+        self._listening: dict[Request, Exchange] = {}
         self._random = world.rng.random
-        self.engine = Engine(TARGET, options, random.Random(world.rng.getrandbits(64)), world.now)
-        self._jitter = random.Random(world.rng.getrandbits(64)) if jitter else None
-        self._memory = Memory()
-        self._options = options
-        self._idle: dict[Key, list[int]] = {}  # generations of idle connections, by pod
-        self._waiting: deque[Request] = deque()
-        self._armed_at = inf
+        self._jitter = random.Random(world.rng.getrandbits(64)) if traffic.jitter else None
+        lanes = [self.engine.lane(f"{times:g}") for times in traffic.lanes]
+        self._kinds = traffic.deal(lanes, random.Random(world.rng.getrandbits(64)))
+        self._gap = 1.0 / traffic.rate
+        self._cancelled = traffic.cancelled
+        self._hedge_after = traffic.hedge_after
         self._until = -1.0
         self._obey()
 
-    # ---- traffic -----------------------------------------------------------------------------------------------
+    # ---- arriving ----------------------------------------------------------------------------------------------
 
     def start(self, until: float) -> None:
         """Send requests from now on until `until`."""
         self._until = until
-        self.world.at(self.world.now + self.gap * self.world.rng.random(), self._arrive)
+        self.world.at(self.world.now + self._gap * self._random(), self._arrive)
 
     def _arrive(self, _: None) -> None:
         world = self.world
         now = world.now
         if now > self._until:
             return
-        gap = self.gap if self._jitter is None else self.gap * 2.0 * self._jitter.random()
+        gap = self._gap if self._jitter is None else self._gap * 2.0 * self._jitter.random()
         world.at(now + gap, self._arrive)
-        request = Request(len(self.requests), now)
+        request = Request(len(self.requests), now, now + self.patience, next(self._kinds))
         self.requests.append(request)
-        self._try(request)
+        if self._cancelled and self._random() < self._cancelled:
+            after = self._random() * 4.0 * request.kind.times * 0.002 if self._random() < 0.7 else self._random()
+            world.at(now + after, self._called_off, request)
+        self.begin(request)
 
-    def _try(self, request: Request) -> None:
-        world, engine = self.world, self.engine
-        pick = engine.pick(world.now, request.avoid or ())
+    def begin(self, request: Request) -> None:
+        engine, now = self.engine, self.world.now
+        pick = engine.pick(now)
+        if isinstance(pick, Nobody):
+            if engine.waiting >= self.options.max_waiting:
+                self._end(request, "overloaded")
+                return
+            self._queue(request)
+            self.world.at(min(now + self.options.wait_for_endpoints, request.deadline), self._gave_up, request)
+        else:
+            self.firsts.append(now)
+            if pick.member.state is not State.READY:
+                self.trials.append((now, pick.member.key))
+            self._go(request, pick)
         if engine.outbox or engine.wakeup_at < self._armed_at:
             self._obey()
-        if isinstance(pick, Nobody):
-            return self._nobody(request, pick.all_avoided)
-        key = pick.member.key
-        pod = world.by_key[key]
-        exchange = Exchange(self, request, pick, pod)
-        idle = self._idle.get(key)
-        if idle:
-            exchange.generation = idle.pop()
-            exchange.reused = True
-            self._send(exchange)
-        else:
-            pod.dialled.append((world.now, self.number))
-            if pod.dials == "accept":
-                world.at(world.now + CONNECT, self._connected, exchange)
-            elif pod.dials == "refuse":
-                world.at(world.now + REFUSE, self._refused, exchange)
-            else:
-                world.at(world.now + self._options.connect_timeout, self._unanswered, exchange)
-
-    def _nobody(self, request: Request, all_avoided: bool) -> None:
-        if all_avoided:
-            return self._end(request, "no pod accepts")
-        self._waiting.append(request)
-        self.engine.queued(self.world.now)
-        self._obey()
-        wait = min(self._options.wait_for_endpoints, request.at + self.patience - self.world.now)
-        self.world.at(self.world.now + wait, self._gave_up, request)
 
     def _gave_up(self, request: Request) -> None:
-        if request in self._waiting:
-            self._waiting.remove(request)
-            self.engine.left(self.world.now)
+        if self._unqueue(request):
             self._end(request, "no endpoints")
 
+    def _called_off(self, request: Request) -> None:
+        """Its caller goes away."""
+        self._cut(request, How.CANCELLED, "called off")
+
+    def hang_up(self, part: float) -> None:
+        """This part of the callers that wait for anything go away at once."""
+        for request in self.requests[-200:]:
+            if not request.outcome and self._random() < part:
+                self._called_off(request)
+
+    # ---- dialling ----------------------------------------------------------------------------------------------
+
+    def _go(self, request: Request, pick: Pick, instead: bool = False) -> None:
+        """Use a connection to the picked pod, or dial one. `instead` of an attempt that was not sent."""
+        if request.attempts is not None and not instead:
+            self.extras.append(self.world.now)
+        key = pick.member.key
+        pod = self.world.by_key[key]
+        exchange = Exchange(self, request, pick, pod)
+        pick.holder = exchange
+        pick.lane = request.kind.lane
+        request.open.append(exchange)
+        self.begun += 1
+        pod.picked.append((exchange.began_at, self.number))
+        idle = self._idle.get(key)
+        while idle:
+            generation = idle.pop()
+            pick.flags |= CONNECTED
+            if generation == pod.generation:
+                self._send(exchange)
+                return
+            if generation in pod.quiet:
+                exchange.generation = generation
+                self.world.at(self.world.now + CONNECT, self._broken_at_once, exchange)
+                return
+            pick.flags &= ~CONNECTED  # the other end has closed it, which is seen before anything is sent
+        self._dial(exchange)
+
+    def _dial(self, exchange: Exchange) -> None:
+        world, pod, request = self.world, exchange.pod, exchange.request
+        now = world.now
+        if self.no_sockets:
+            world.at(now, self._no_socket, exchange)
+            return
+        pod.dialled.append((now, self.number))
+        if pod.dials == "refuse":
+            world.at(now + REFUSE, self._refused, exchange)
+            return
+        if pod.dials == "accept" and not (pod.loss and self._random() < pod.loss):
+            world.at(now + CONNECT, self._connected, exchange)
+            return
+        if pod.dials == "accept":
+            world.at(now + SYN_AGAIN + CONNECT, self._connected, exchange)
+        world.at(now + self.options.connect_timeout, self._unanswered, exchange)
+        world.at(now + self.options.race_after, self._dial_silent, exchange)
+        self._watch(request)
+
     def _connected(self, exchange: Exchange) -> None:
-        if exchange.pod.dials != "accept":  # it went away during the handshake
-            return self._refused(exchange)
-        exchange.generation = exchange.pod.generation
-        self.engine.dialled(exchange.pick, _OK, self.world.now)
-        self._obey()
+        pod, now = exchange.pod, self.world.now
+        if exchange.over:
+            return
+        if pod.dials != "accept":  # it went away during the handshake
+            self._refused(exchange)
+            return
+        exchange.generation = pod.generation
+        self.contacts.append((now, pod.key, True))
+        self.engine.dialled(exchange.pick, _OK, now)
         self._send(exchange)
+        self._obey()
 
     def _refused(self, exchange: Exchange) -> None:
         self._dial_failed(exchange, How.REFUSED)
 
     def _unanswered(self, exchange: Exchange) -> None:
-        self._dial_failed(exchange, How.DIAL_TIMEOUT)
+        if exchange.sent_at == inf:
+            self._dial_failed(exchange, How.DIAL_TIMEOUT)
 
     def _dial_failed(self, exchange: Exchange, how: How) -> None:
-        """Nothing was sent, so it may always go elsewhere."""
-        now = self.world.now
+        if exchange.over:
+            return
+        request, now = exchange.request, self.world.now
+        self.contacts.append((now, exchange.pod.key, False))
         self.engine.dialled(exchange.pick, how, now)
-        self._obey()
         self._finish(exchange, how)
-        request = exchange.request
-        request.avoid = request.avoid or set()
-        request.avoid.add(exchange.pick.member.key)
-        if now >= request.at + self.patience:
-            self._end(request, "timed out")
-        elif len(request.avoid) >= DIALS:
+        attempts = request.company(exchange, self._hedge_after)
+        found = attempts.after_dial(exchange.pick, now)
+        if found is None and request.open:
+            found = attempts.beside_dial(now)  # those under way may be silent ones
+            if found is not None:
+                self._go(request, found)
+            self._obey()
+            return
+        if found is None and now < request.deadline:
+            self._listening[request] = exchange  # all have just failed, which has hinted a look-up: hear its end
+            self._watch(request)
+            self.world.at(now + ANOTHER, self._unheard, request)
+            self._obey()
+            return
+        self._next(request, found, "no pod accepts", instead=True)
+
+    def heard_word(self) -> None:
+        """A look-up has ended: the set may be another one."""
+        listening, self._listening = self._listening, {}
+        for request, exchange in listening.items():
+            if not request.outcome:
+                attempts = request.company(exchange, self._hedge_after)
+                self._next(request, attempts.another(self.world.now), "no pod accepts", instead=True)
+
+    def _unheard(self, request: Request) -> None:
+        if self._listening.pop(request, None) is not None and not request.outcome:
             self._end(request, "no pod accepts")
-        else:
-            self._try(request)
+
+    def _dial_silent(self, exchange: Exchange) -> None:
+        """Nothing was heard of a dial for a while: another beside it."""
+        request, now = exchange.request, self.world.now
+        if exchange.over or exchange.sent_at != inf:
+            return
+        self.world.at(now + self.options.race_after, self._dial_silent, exchange)
+        if exchange is request.open[-1]:
+            found = request.company(exchange, self._hedge_after).beside_dial(now)
+            if found is not None:
+                self._go(request, found)
+            self._obey()
+
+    def _no_socket(self, exchange: Exchange) -> None:
+        """EMFILE: our own trouble, and the same with any other pod."""
+        if not exchange.over:
+            self._finish(exchange, How.LOCAL)
+            if exchange.request.attempts is not None:
+                exchange.request.attempts.after_dial(exchange.pick, inf)
+            self._next(exchange.request, None, "no sockets left")
+
+    # ---- sent --------------------------------------------------------------------------------------------------
 
     def _send(self, exchange: Exchange) -> None:
         pod, world, request = exchange.pod, self.world, exchange.request
-        if exchange.generation != pod.generation:  # a connection whose other end is gone: known when it is written to
-            self._finish(exchange, How.RESET_REUSED)
-            # aiohttp repeats an idempotent request once, on a new connection; so does this client.
-            return self._try(request)
-        pod.received.append((world.now, self.number, request.id))
+        exchange.sent_at = now = world.now
+        if request.attempts is not None:
+            self._first_to_connect(exchange)
+            request.attempts.went(exchange.pick)
+        pod.received.append((now, self.number, request.id))
         request.pod = pod.name
-        pod.open.add(exchange)
+        pod.open[exchange] = None
+        if self._hedge_after is not None:
+            world.at(now + self._hedge_after, self._hedge, exchange)
         if pod.serves == "never":
-            world.at(max(world.now, request.at + self.patience), self._timed_out, exchange)
-        else:
-            world.at(world.now + pod.latency * (0.75 + 0.5 * self._random()), self._answered, exchange)
+            pod.held.append(exchange)
+            self._watch(request)
+            return
+        at = now + pod.latency * request.kind.times * (0.75 + 0.5 * self._random())
+        if at >= request.deadline:
+            self._watch(request)
+        world.at(at, self._answered, exchange)
+
+    def _first_to_connect(self, exchange: Exchange) -> None:
+        """It has a connection, so dials that race with it are given up; copies of what was sent go on."""
+        request, now = exchange.request, self.world.now
+        if request.attempts is not None and all(
+            other.sent_at == inf for other in request.open if other is not exchange
+        ):
+            for loser in [other for other in request.open if other is not exchange]:
+                self._finish(loser, How.CANCELLED)
+                request.attempts.after_dial(loser.pick, now)
+
+    def will_answer(self, exchange: Exchange) -> None:
+        """A pod that stood still goes on."""
+        if exchange in exchange.pod.open:
+            at = self.world.now + exchange.pod.latency * self._random()
+            self.world.at(max(at, self.stalled_until), self._answered, exchange)
 
     def _answered(self, exchange: Exchange) -> None:
-        pod, world = exchange.pod, self.world
+        pod, request = exchange.pod, exchange.request
         if exchange not in pod.open:
-            return  # reset meanwhile
+            return  # reset or given up meanwhile
         if pod.serves == "never":
-            world.at(max(world.now, exchange.request.at + self.patience), self._timed_out, exchange)
+            pod.held.append(exchange)
+            self._watch(request)
             return
-        pod.open.discard(exchange)
-        bad = pod.serves == "badly" or (pod.error_rate > 0.0 and world.rng.random() < pod.error_rate)
-        engine, pick = self.engine, exchange.pick
-        engine.responded(pick, bad, world.now)
-        engine.ended(pick, _OK, world.now)
+        bad = pod.serves == "badly" or (pod.error_rate > 0.0 and self._random() < pod.error_rate)
+        engine, pick, now = self.engine, exchange.pick, self.world.now
+        engine.responded(pick, bad, now)
+        if request.kind.streams and not bad:
+            engine.streams(pick)
+            exchange.streaming = True
+            self.world.at(min(now + STREAM * self._random(), self._until), self._stream_over, exchange)
+        else:
+            engine.ended(pick, _OK, now)
+            del pod.open[exchange]
+            pick.holder = None
+            exchange.over = True
+            self.finished += 1
+            if exchange.generation == pod.generation and pick.is_listed:
+                key = pick.member.key
+                if key in self._idle:
+                    self._idle[key].append(exchange.generation)
+                else:
+                    self._idle[key] = [exchange.generation]
+        request.open.remove(exchange)
+        if bad or request.attempts is not None:
+            self._answered_in_company(exchange, bad)
+        else:
+            request.outcome = "ok"
+            request.ended_at = now
         if engine.outbox or engine.wakeup_at < self._armed_at:
             self._obey()
-        if pick.is_listed and exchange.generation == pod.generation:
-            self._idle.setdefault(pick.member.key, []).append(exchange.generation)
-        self._end(exchange.request, "bad status" if bad else "ok")
 
-    def _timed_out(self, exchange: Exchange) -> None:
+    def _answered_in_company(self, exchange: Exchange, bad: bool) -> None:
+        request, now = exchange.request, self.world.now
+        attempts = request.company(exchange, self._hedge_after)
+        if bad:
+            request.troubles += (exchange.trouble(How.BAD_STATUS),)
+            self._next(request, attempts.after_bad(exchange.pick, now), "bad status")
+            return
+        attempts.won(exchange.pick)
+        for loser in list(request.open):
+            self._finish(loser, How.CANCELLED)
+        request.pod = exchange.pod.name
+        self._end(request, "ok")
+
+    def _stream_over(self, exchange: Exchange) -> None:
         if exchange in exchange.pod.open:
-            exchange.pod.open.discard(exchange)
-            self._finish(exchange, How.TIMEOUT)
-            self._end(exchange.request, "timed out")
+            self._finish(exchange, _OK)
+            self._obey()
 
     def was_reset(self, exchange: Exchange) -> None:
         """The pod died under it."""
-        self._finish(exchange, How.RESET)
-        self._end(exchange.request, "reset")
+        if self.world.now < self.stalled_until:
+            self.world.at(self.stalled_until, self._broken, exchange)
+        else:
+            self._broken(exchange)
+
+    def _broken(self, exchange: Exchange) -> None:
+        self._broke(exchange, How.RESET)
+
+    def _broken_at_once(self, exchange: Exchange) -> None:
+        """A kept connection whose other end vanished without a word: the first byte that is written tells."""
+        if not exchange.over:
+            self._broke(exchange, How.RESET_REUSED)
+
+    def _broke(self, exchange: Exchange, how: How) -> None:
+        if exchange.over:
+            return
+        request = exchange.request
+        self._finish(exchange, how)
+        if not exchange.streaming:
+            attempts = request.company(exchange, self._hedge_after)
+            self._next(request, attempts.after_break(exchange.pick, self.world.now), "reset")
+        self._obey()
+
+    def hurried(self, exchange: Exchange) -> None:
+        """Its pod is silent, says the engine."""
+        self._copy(exchange)
+
+    def _hedge(self, exchange: Exchange) -> None:
+        if not exchange.over:
+            exchange.pick.flags |= HURRIED
+            self._copy(exchange)
+            self._obey()
+
+    def _copy(self, exchange: Exchange) -> None:
+        request = exchange.request
+        if exchange.over or request.outcome:
+            return
+        found = request.company(exchange, self._hedge_after).beside(self.world.now)
+        if found is not None:
+            self._watch(request)
+            self._go(request, found)
+
+    # ---- ends --------------------------------------------------------------------------------------------------
+
+    def _next(self, request: Request, found: Pick | None, otherwise: str, instead: bool = False) -> None:
+        """Another attempt; else the request ends so, unless one is still under way."""
+        if found is not None:
+            self._watch(request)
+            self._go(request, found, instead)
+        elif not request.open and not request.outcome:
+            self._end(request, "timed out" if self.world.now >= request.deadline else otherwise)
+        self._obey()
+
+    def _watch(self, request: Request) -> None:
+        """It may last until its deadline."""
+        if not request.timed:
+            request.timed = True
+            self.world.at(max(self.world.now, request.deadline), self._timed_out, request)
+
+    def _timed_out(self, request: Request) -> None:
+        self._cut(request, self.traffic.gives_up, "timed out")
+
+    def _cut(self, request: Request, how: How, outcome: str) -> None:
+        """The request is over, whatever is under way for it."""
+        if request.outcome:
+            return
+        self._unqueue(request)
+        self._listening.pop(request, None)
+        for exchange in list(request.open):
+            self._finish(exchange, how if exchange.sent_at != inf else How.CANCELLED)
+        self._end(request, outcome)
+        self._obey()
 
     def _finish(self, exchange: Exchange, how: How) -> None:
-        self.engine.ended(exchange.pick, how, self.world.now)
-        self._obey()
+        now, request = self.world.now, exchange.request
+        exchange.over = True
+        exchange.pod.open.pop(exchange, None)
+        self.finished += 1
+        if exchange in request.open:
+            request.open.remove(exchange)
+            request.troubles += (exchange.trouble(how),)
+        exchange.pick.holder = None
+        self.engine.ended(exchange.pick, how, now)
 
     def _end(self, request: Request, outcome: str) -> None:
         request.outcome = outcome
         request.ended_at = self.world.now
-
-    # ---- the law -----------------------------------------------------------------------------------------------
-
-    def _obey(self) -> None:
-        engine = self.engine
-        while engine.outbox:
-            for effect in engine.take():
-                self._carry_out(effect)
-        if engine.wakeup_at < self._armed_at:
-            self._armed_at = engine.wakeup_at
-            self.world.at(self._armed_at, self._wake, self._armed_at)
-        self.unarmed += self._armed_at == inf
-
-    def _wake(self, armed_at: float) -> None:
-        if armed_at != self._armed_at:
-            return  # re-armed earlier since
-        self._armed_at = inf
-        self.engine.wake(self.world.now)
-        self._obey()
-
-    def _carry_out(self, effect: Effect) -> None:
-        world = self.world
-        match effect:
-            case Ask(id=ask):
-                self.overlapping += len(self.asked) > len(self.told)
-                self.asked.append(world.now)
-                lookup = Lookup(TARGET, SEARCH, self._options, self._memory, world.now)
-                world.at(world.now + self._options.lookup_timeout, self._lookup_over, (ask, None))
-                self._question((ask, lookup))
-            case Probe():
-                pod = world.by_key[effect.endpoint.key]
-                pod.dialled.append((world.now, self.number))
-                wait = {"accept": CONNECT, "refuse": REFUSE, "drop": effect.timeout}[pod.dials]
-                world.at(world.now + wait, self._probed, (effect.id, pod))
-            case Forget(key=key):
-                self._idle.pop(key, None)
-            case Admit(count=count):
-                for _ in range(min(count, len(self._waiting))):
-                    request = self._waiting.popleft()
-                    self.engine.left(world.now)
-                    world.at(world.now, self._try, request)
-            case Changed(change=change):
-                if change.is_membership:
-                    before = self.believed[-1][1] if self.believed else frozenset()
-                    gone = {endpoint.key for endpoint in change.removed}
-                    self.believed.append((world.now, before - gone | {endpoint.key for endpoint in change.added}))
-
-    def _probed(self, argument: tuple[int, Pod]) -> None:
-        probe, pod = argument
-        self.engine.probed(probe, pod.dials == "accept", self.world.now)
-        self._obey()
-
-    def _question(self, argument: tuple[int, Lookup]) -> None:
-        ask, lookup = argument
-        if lookup.answer is not None:
-            self._lookup_over((ask, lookup.answer))
-            return
-        replies: list[Reply] = []
-        latest = 0.0
-        for question in lookup.questions:
-            after, reply = self.zone.reply(question, self.number)
-            if reply is None:
-                return  # the look-up's own time-out will end it
-            replies.append(reply)
-            latest = max(latest, after)
-        self.world.at(self.world.now + latest, self._replied, (ask, lookup, replies))
-
-    def _replied(self, argument: tuple[int, Lookup, list[Reply]]) -> None:
-        ask, lookup, replies = argument
-        lookup.told(replies)
-        self._question((ask, lookup))
-
-    def _lookup_over(self, argument: tuple[int, Answer | None]) -> None:
-        ask, answer = argument
-        if len(self.told) < ask:  # a look-up ends once: with its answer, or with its time-out
-            answer = answer or Answer("dns", "no_news", why="timeout")
-            self.told.append((self.world.now, answer.kind != "no_news"))
-            self.engine.answered(answer, self.world.now, ask)
-            self._obey()

@@ -63,7 +63,7 @@ def drain(stage: Stage, name: str, grace: float = 5.0, listens: bool = True) -> 
     stage.zone.unlist(pod)
     if not listens:
         pod.stop_listening()
-    stage.world.at(stage.world.now + grace, lambda _: pod.crash())
+    stage.world.at(stage.world.now + grace, lambda _: None if pod.dials == "drop" else pod.crash())
 
 
 @_event
@@ -107,15 +107,48 @@ def freeze(stage: Stage, name: str) -> None:
 @_event
 def sour(stage: Stage, name: str, rate: float = 1.0) -> None:
     """It answers 503, at once, to this part of its requests."""
-    pod = stage.world.pods[name]
-    pod.serves = "badly" if rate >= 1.0 else "well"
-    pod.error_rate = rate
+    stage.world.pods[name].sour(rate)
 
 
 @_event
 def slow(stage: Stage, name: str, latency: float) -> None:
     """Its answers take this many seconds from now on."""
-    stage.world.pods[name].latency = latency
+    stage.world.pods[name].slow(latency)
+
+
+@_event
+def lose(stage: Stage, name: str, rate: float) -> None:
+    """This part of the SYNs to it is lost; the kernel repeats each after a second."""
+    stage.world.pods[name].lose(rate)
+
+
+@_event
+def thaw(stage: Stage, name: str) -> None:
+    """A process that stood still goes on, and answers what it owes."""
+    stage.world.pods[name].thaw()
+
+
+@_event
+def mend(stage: Stage, name: str) -> None:
+    """Well again and as fast as ever, as a new process on the same address, unless it was deleted meanwhile."""
+    pod = stage.world.pods[name]
+    if name in stage.zone.listed:
+        pod.recover()
+        pod.slow(pod.usual)
+
+
+@_event
+def take_over(stage: Stage, name: str, new: str = "") -> None:
+    """The address of a pod that is gone is given out again: to another Service's pod that listens on the same port, or
+    to our own pod `new`."""
+    old = stage.world.pods[name]
+    if old.dials == "accept" or stage.world.by_key[old.key] is not old:
+        return  # it lives, or its address has been given out
+    pod = stage.world.pod(new or f"foreign-{name}", old.usual, old.address)
+    if new:
+        stage.zone.list(pod)
+    else:
+        pod.be_foreign()
 
 
 @_event
@@ -130,3 +163,30 @@ def recover(stage: Stage, name: str) -> None:
 def dns(stage: Stage, trouble: Trouble) -> None:
     """DNS goes wrong in this way from now on; "" ends it."""
     stage.zone.go_wrong(trouble)
+
+
+@_event
+def stall(stage: Stage, client: int, seconds: float) -> None:
+    """The client's own loop stands still: what happens meanwhile is seen afterwards."""
+    for one in stage.clients[client : client + 1]:
+        one.stall(seconds)
+
+
+@_event
+def no_sockets(stage: Stage, client: int, lacking: bool = True) -> None:
+    """The client has no file descriptor left (EMFILE); False ends it."""
+    for one in stage.clients[client : client + 1]:
+        one.no_sockets = lacking
+
+
+@_event
+def hang_up(stage: Stage, client: int, part: float = 1.0) -> None:
+    """This part of the client's callers goes away at once, whatever they wait for."""
+    for one in stage.clients[client : client + 1]:
+        one.hang_up(part)
+
+
+@_event
+def set_clock(stage: Stage, seconds: float) -> None:
+    """The wall clock jumps, as NTP and people make it. Nobody may notice."""
+    stage.world.wall += seconds

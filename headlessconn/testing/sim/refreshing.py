@@ -243,20 +243,3 @@ def _over(
     for at, value in log:
         if begins < at < ends:
             yield at, value
-
-
-def shrink(plan: Plan) -> tuple[tuple[float, Event], ...]:
-    """The schedule of a failing seed with every event left out without which it still fails."""
-    schedule = list(plan.schedule)
-    index = 0
-    while index < len(schedule):
-        fewer = tuple(schedule[:index] + schedule[index + 1 :])
-        try:
-            fails = bool(judge(plan, plan.play(fewer)))
-        except Exception:  # an event that needs the one left out
-            fails = False
-        if fails:
-            schedule = list(fewer)
-        else:
-            index += 1
-    return tuple(schedule)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from headlessconn.options import Options
-from headlessconn.testing.sim.client import Request, SimClient
+from headlessconn.testing.sim.client import SimClient
 from headlessconn.testing.sim.events import Event, Stage
+from headlessconn.testing.sim.traffic import Request, Traffic
 from headlessconn.testing.sim.world import World
 from headlessconn.testing.sim.zone import Zone
 
@@ -87,6 +88,7 @@ def simulate(
     jitter: bool = False,
     seed: int = 1,
     options: Options | None = None,
+    traffic: Traffic | None = None,
 ) -> Run:
     """Run a scenario.
 
@@ -95,7 +97,9 @@ def simulate(
     rate, patience  requests a second and client, and seconds after which the application gives one up
     ttl, cache      the zone's TTL, and seconds that a cache in between keeps an answer
     replicas        so many caches, asked in turn, each filled at a time of its own
+    traffic         what the clients send, where `rate`, `patience` and `jitter` do not say it all
     """
+    sent = traffic or Traffic(rate, patience, jitter)
 
     def play() -> Run:
         world = World(seed)
@@ -105,10 +109,10 @@ def simulate(
         for at, event in script:
             world.at(at, lambda event: event(stage), event)
         for number in range(clients):
-            client = SimClient(world, zone, options or Options(), number, rate, patience, jitter)
+            client = SimClient(world, zone, options or Options(), number, sent)
             stage.clients.append(client)
             client.start(seconds)
-        world.run(seconds + patience + 1.0)
+        world.run(seconds + sent.patience + 1.0)
         return Run(world, zone, stage.clients, play)
 
     return play()

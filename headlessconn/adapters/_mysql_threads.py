@@ -1,0 +1,106 @@
+"""A blocking pool of MySQL connections that notices, on the way out and in, what only one who knows MySQL can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import inf
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from headlessconn._runtime.blocking_steps import Hooks
+from headlessconn.adapters import _mysql
+from headlessconn.core.endpoint import Endpoint, How
+from headlessconn.core.pooling import Phase, Place, PoolRules, Slot
+from headlessconn.sync import Pool, Service
+from headlessconn.sync.pool import Acquiring
+
+C = TypeVar("C")
+
+SILENT_AFTER = 1.0  # seconds; as for the pools of asyncio
+GONE = "closed by its server"
+
+
+class MySQLPool(Pool[C], Generic[C]):
+    """A `headlessconn.sync.Pool` of MySQL connections. Made by `open_pool`.
+
+    A connection whose server has closed it is never handed out. One that comes back in a transaction is rolled back, in
+    the thread that gives it back: its next user must neither see an old snapshot nor commit another's writes.
+    """
+
+    def __init__(self, service: Service, kind: Kind[C], rules: Mapping[str, Any]) -> None:
+        hooks = Hooks(
+            kind.open,
+            kind.close,
+            kind.check,
+            on_silent=kind.cut,
+            is_lost=_mysql.is_lost,
+            is_full=_mysql.is_full,
+        )
+        settings = PoolRules.of({"silent_after": SILENT_AFTER, "check_timeout": 1.0, **rules})
+        super().__init__(service.driver, str(service.target), hooks, settings)
+        self._kind = kind
+        service._client._pools.add(self)
+
+    def acquire(self, timeout: float | None = inf, *, level: int = 1) -> Acquiring[C]:
+        """A connection, as `with pool.acquire() as connection:`. See `headlessconn.sync.Pool.acquire`."""
+        plain = super().acquire(timeout, level=level + 1)
+        return _Acquiring(plain._pool, plain._timeout, plain._place)
+
+    def release(self, connection: C, *, broken: bool = False) -> None:
+        """Give back what `take` gave. `broken`: it must not be used again."""
+        if id(connection) in self._taken:  # else it is another's by now
+            broken = broken or not self._kind.clean(connection)
+        super().release(connection, broken=broken)
+
+    def _acquired(self, place: Place, timeout: float | None) -> Slot:
+        while True:
+            slot = super()._acquired(place, timeout)
+            if self._kind.is_alive(slot.connection):
+                return slot
+            runner = self._runner
+            assert runner is not None
+            runner.broke(slot, GONE, How.RESET_REUSED)  # its pod went while it was idle
+
+
+class Kind(Generic[C]):
+    """What is different between libraries.
+
+    is_alive   whether an idle one has not been closed, without asking anybody
+    clean      make it fit for its next user; False when it cannot be
+    """
+
+    def __init__(
+        self,
+        *,
+        open: Callable[[Endpoint], C],  # noqa: A002
+        close: Callable[[C], object],
+        check: Callable[[C], object],
+        cut: Callable[[C], object],
+        is_alive: Callable[[C], bool],
+        clean: Callable[[C], bool],
+    ) -> None:
+        self.open, self.close, self.check, self.cut = open, close, check, cut
+        self.is_alive, self.clean = is_alive, clean
+
+
+class _Acquiring(Acquiring[C]):
+    __slots__ = ()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        slot, pool = self._slot, self._pool
+        assert slot is not None
+        assert isinstance(pool, MySQLPool)
+        is_over = error is not None and (not isinstance(error, Exception) or _mysql.is_lost(error))
+        if slot.phase is Phase.BUSY and not is_over and not pool._kind.clean(slot.connection):
+            pool.discard(slot.connection)
+            return
+        super().__exit__(kind, error, trace)
+
+
+def split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those of `PoolRules`, and those of the library."""
+    names = PoolRules.__dataclass_fields__
+    rules = {name: value for name, value in settings.items() if name in names}
+    return rules, {name: value for name, value in settings.items() if name not in names}

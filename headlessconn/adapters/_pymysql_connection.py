@@ -1,0 +1,97 @@
+"""PyMySQL's connection, to one pod. (No function named `connect` here: DBUtils looks for the library by that.)"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Any
+
+import pymysql.connections
+from pymysql.constants import SERVER_STATUS
+
+from headlessconn.adapters._mysql_hosts import CONNECT_TIMEOUT
+from headlessconn.adapters._mysql_wire import Wire, dial, within
+from headlessconn.adapters._tls import PinnedContext, context_of
+from headlessconn.core.endpoint import Endpoint
+
+LOGIN_TIMEOUT = 10.0  # seconds for TLS and login; what MySQL's own `connect_timeout` gives a client
+
+
+class Connection(pymysql.connections.Connection):  # type: ignore[type-arg]  # generic in its stubs only
+    """One to one pod, whose socket is ours. Where PyMySQL would connect again by itself, it is to the same pod.
+
+    endpoint   the pod
+    wire       its socket, as long as it is open
+    """
+
+    wire: Wire | None = None
+
+    def __init__(self, endpoint: Endpoint, server_hostname: str, arguments: dict[str, Any]) -> None:
+        given = dict(arguments)
+        context = context_of(given.pop("ssl", None))
+        if context is not None:
+            given["ssl"] = PinnedContext(context, server_hostname)
+        self.endpoint = endpoint
+        self._patience = given.setdefault("connect_timeout", CONNECT_TIMEOUT)
+        self._source = (given["bind_address"], 0) if given.get("bind_address") else None
+        self._sends_files = bool(given.get("local_infile"))
+        given |= {"host": server_hostname or endpoint.address, "port": endpoint.port, "defer_connect": True}
+        super().__init__(**given)
+        self.connect()
+
+    def connect(self, sock: socket.socket | None = None) -> None:
+        self._let_go()
+        if sock is None:
+            try:
+                sock = dial(self.endpoint, self._patience, self._source, sends_files=self._sends_files)
+            except OSError as error:
+                text = f"Can't connect to MySQL server on '{self.endpoint}' ({error})"
+                raise pymysql.err.OperationalError(2003, text) from error
+        self.wire = Wire(sock)
+        try:
+            with within(self.endpoint, self.wire, LOGIN_TIMEOUT):
+                super().connect(sock)
+        except BaseException as error:
+            self._let_go()
+            sock.close()
+            if isinstance(error, TimeoutError):
+                raise pymysql.err.OperationalError(2003, str(error)) from error
+            raise
+
+    def close(self) -> None:
+        """Once: PyMySQL's own complains the second time, and pools close what broke."""
+        try:
+            if self.open:
+                super().close()
+        finally:
+            self._let_go()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether an idle one has not been closed, as far as the socket tells."""
+        return self.open and self.wire is not None and self.wire.is_silent
+
+    @property
+    def in_transaction(self) -> bool:
+        return bool(self.open and self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+    def clean(self) -> bool:
+        """Roll back what is open; False when it cannot go to another user."""
+        if not self.open:
+            return False
+        if self.in_transaction:
+            with contextlib.suppress(Exception):
+                self.rollback()
+                return True
+            return False
+        return True
+
+    def cut(self) -> None:
+        """A thread that waits on it goes on with 2013."""
+        if self.wire is not None:
+            self.wire.cut()
+
+    def _let_go(self) -> None:
+        wire, self.wire = self.wire, None
+        if wire is not None:
+            wire.close()

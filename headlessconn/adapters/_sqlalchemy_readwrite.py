@@ -1,0 +1,380 @@
+"""The read/write split on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import sqlalchemy.exc
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from headlessconn import errors
+from headlessconn._runtime.driver import Driver
+from headlessconn._runtime.hub import Hub
+from headlessconn.adapters import _mysql
+from headlessconn.adapters._sqlalchemy_async import AsyncHooks, AsyncOpener
+from headlessconn.adapters._sqlalchemy_dial import Dialling, Line, dialling
+from headlessconn.adapters._sqlalchemy_errors import NoEndpoints
+from headlessconn.adapters._sqlalchemy_roles import PACE, TICK, Replicas, filtered, hint, position_of, to_primary
+from headlessconn.adapters._sqlalchemy_split import GTID_TIMEOUT, STICKY, OnNoReplica, Split, is_running, questions
+from headlessconn.client import Client
+from headlessconn.core.endpoint import Endpoint
+from headlessconn.core.target import Target
+from headlessconn.core.writes import AfterWrite, Token
+from headlessconn.options import Options
+
+log = logging.getLogger("headlessconn")
+
+
+class _Apart(Client):
+    """A client that shares its knowledge with nobody on its loop: its sets are filtered, and its connections counted
+    apart from those of others to the same pods."""
+
+    def hub(self) -> Hub:
+        if self._hub is None and not self._closed:
+            self._hub = Hub(self.options, asyncio.get_running_loop())
+            self._hub.users = 1
+        return super().hub()
+
+
+class ReadWrite:
+    """Writes to the primary, reads from the replicas, said by the caller and never guessed from SQL.
+
+        db = ReadWrite(
+            lambda: create_async_engine("mysql+aiomysql://app:secret@/shop", pool_size=10),
+            primary="mysql-primary.data:3306",
+            replicas="mysql-read.data:3306",
+        )
+        async with db:
+            async with db.primary() as connection, connection.begin():
+                await connection.execute(insert(orders).values(note="new"))
+            async with db.replica() as connection:
+                rows = await connection.execute(select(orders))
+
+    Each new connection is asked for the role of its pod. A primary that has been demoted gets no second write: the
+    error of the first (1290, 1836, 1792) is raised as it is, with `error.retryable = True`, and that connection and
+    those beside it are replaced. Nothing is ever executed again by itself.
+
+    make_engine      makes an `AsyncEngine` with aiomysql or asyncmy; called twice, for a pool of each role
+    primary          target of who takes writes, or of all pods
+    replicas         target of the replicas; None: there is one name for all pods, `primary`
+    probe_role       ask every pod whether it takes writes, do not wait for DNS to say so: after a fail-over, writes go
+                     on as soon as one does. Needed where there is one name; every pod must let this user in
+    options          of the clients that it makes; default `Options(rebalance_over=10)`. `wait_for_endpoints` (5 s) is
+                     also how long a caller waits for a primary until `NoPrimary`
+    on_no_replica    when no replica can be had: "primary" reads from there, "fail" raises
+    after_write      whether a context reads what it has written. None: not always. "gtid": replicas are waited for,
+                     at most `gtid_timeout`, else the primary serves. "sticky": the primary serves for `sticky` seconds
+    max_lag          seconds; replicas that are more behind, or have stopped, are not read from, all but the best.
+                     Costs each pod a connection and a question every second, or `max_lag` / 2 if that is less
+    server_hostname  the name that certificates must be for; default: that of each Service
+    silent_after, open_timeout   as those of `attach`
+
+    Raises `OptionError`, `TargetError`. Use it on one loop, as `async with`, or `await db.aclose()`.
+    """
+
+    def __init__(
+        self,
+        make_engine: Callable[[], AsyncEngine],
+        *,
+        primary: str | Target,
+        replicas: str | Target | None = None,
+        probe_role: bool = False,
+        options: Options | None = None,
+        on_no_replica: OnNoReplica = "primary",
+        after_write: AfterWrite | None = None,
+        sticky: float = STICKY,
+        gtid_timeout: float = GTID_TIMEOUT,
+        max_lag: float | None = None,
+        server_hostname: str | None = None,
+        silent_after: float = 3.0,
+        open_timeout: float = 10.0,
+    ) -> None:
+        self._split = split = Split(
+            primary,
+            replicas,
+            probe_role=probe_role,
+            options=options,
+            on_no_replica=on_no_replica,
+            after_write=after_write,
+            sticky=sticky,
+            gtid_timeout=gtid_timeout,
+            max_lag=max_lag,
+        )
+        self._replication = replication = split.replication
+        self._clients = Client(split.options), _Apart(split.options)
+        self._services = (
+            self._clients[0].service(split.primary_target),
+            self._clients[1].service(split.replica_target),
+        )
+        self.primary_engine, self.replica_engine = make_engine(), make_engine()
+        self._replicas = Replicas(replication)
+        self._hooks = (
+            self._hooked(self.primary_engine, 0, self._to_primary, server_hostname, silent_after, open_timeout),
+            self._hooked(self.replica_engine, 1, self._to_replica, server_hostname, silent_after, open_timeout),
+        )
+        replication.hint = self._hint
+        replication.changed = self._push
+        self._finding: asyncio.Task[None] | None = None
+        self._asked_at = -PACE
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._keeper: asyncio.Task[None] | None = None
+
+    def _hooked(
+        self,
+        engine: AsyncEngine,
+        side: int,
+        dials: Callable[[Line], Dialling],
+        server_hostname: str | None,
+        silent_after: float,
+        open_timeout: float,
+    ) -> AsyncHooks:
+        core, service = engine.sync_engine, self._services[side]
+        line = Line(str(service.target), self._driver if side else service.driver, _operational(engine))
+        name = server_hostname or service.target.host
+        opener = AsyncOpener(core.driver, line.error, name, open_timeout, self._split.options.connect_timeout)
+        return AsyncHooks(
+            core,
+            line,
+            opener,
+            lambda: dials(line),
+            roles=self._replicas if side else self._replication,
+            find=self._find,
+            silent_after=silent_after,
+        )
+
+    # ---- use ---------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def primary(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to the pod that takes writes, as `async with db.primary() as connection:`. Commit what you
+        write: the end of the block rolls back what is not, as SQLAlchemy has it.
+
+        Raises `NoPrimary` (retryable) when no pod takes writes for `wait_for_endpoints` seconds.
+        """
+        self._begin()
+        async with self.primary_engine.connect() as connection:
+            written = self._split.unknown_write() if self._split.after_write else Token()
+            try:
+                yield connection
+            except Exception:
+                written = await self._written_on(connection)
+                raise
+            else:
+                written = await self._written_on(connection)
+            finally:
+                self._split.wrote(written)
+
+    @asynccontextmanager
+    async def replica(self, after: str | Token | None = None) -> AsyncIterator[AsyncConnection]:
+        """A connection to read by, as `async with db.replica() as connection:`.
+
+        after   a token of `db.token()`, from another request maybe: what this reader must see, beside what this context
+                has written
+
+        Raises what the driver does when no replica can be had, `NoEndpoints` when there is none, both only with
+        `on_no_replica="fail"`; `OptionError` for a token that is none.
+        """
+        self._begin()
+        needed = self._split.needed(after)
+        connection = None if self._split.only_primary(needed) else await self._reading(needed)
+        if connection is None:
+            connection = await self.primary_engine.connect()
+        try:
+            yield connection
+        finally:
+            await asyncio.shield(asyncio.ensure_future(connection.close()))
+
+    def token(self) -> str:
+        """What this context (a task, and those it starts) has written so far, as text for a cookie or a header; "" when
+        it is nothing, or without `after_write`. For `db.replica(after=…)`, in this process or another."""
+        return str(self._split.token)
+
+    async def _reading(self, needed: Token) -> AsyncConnection | None:
+        """A connection to a replica that has all this; None: the primary is to serve."""
+        try:
+            connection = await self.replica_engine.connect()
+        except sqlalchemy.exc.DBAPIError as error:
+            if self._split.on_no_replica == "fail":
+                raise
+            log.debug("%s: no replica (%s), the primary serves", self._replication.name, error)
+            return None
+        try:
+            if await connection.run_sync(self._split.has_seen, needed):
+                return connection
+        except BaseException:
+            await connection.close()
+            raise
+        await connection.close()
+        return None
+
+    async def _written_on(self, connection: AsyncConnection) -> Token:
+        if self._split.after_write is None:
+            return Token()
+        if connection.closed:
+            return self._split.unknown_write()
+        return await connection.run_sync(self._split.written_on)
+
+    # ---- life --------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._begin()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the pools, as far as their connections are not out, and the clients."""
+        keeper, self._keeper = self._keeper, None
+        tasks = [*self._tasks, *([keeper] if keeper is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for engine in (self.primary_engine, self.replica_engine):
+            await engine.dispose()
+        for hooks in self._hooks:
+            hooks.unhook()
+        for client in self._clients:
+            await client.aclose()
+
+    def _begin(self) -> None:
+        if self._keeper is None:
+            self._services[0].driver()  # raises for a client that is closed, or another loop's
+            self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
+    # ---- dials -------------------------------------------------------------------------------------------------
+
+    def _to_primary(self, line: Line) -> Dialling:
+        return (yield from to_primary(line, self._replication))
+
+    def _to_replica(self, line: Line) -> Dialling:
+        # Where the primary stands in, it is not waited for that a replica appears; only for the first answer of DNS.
+        known = self._driver().engine.answer is not None
+        wait = 0.0 if known and self._split.on_no_replica == "primary" else None
+        try:
+            return (yield from dialling(line, self._replicas, wait))
+        except errors.NoEndpoints as error:
+            raise NoEndpoints(error) from error
+
+    def _driver(self) -> Driver:
+        """The replicas', which lists only those that will do."""
+        driver = self._services[1].driver()
+        filtered(driver, self._replication.replicas)
+        return driver
+
+    def _hint(self) -> None:
+        for service in self._services:
+            hint(service.driver())
+
+    def _push(self) -> None:
+        driver = self._driver()
+        filtered(driver, self._replication.replicas).push(driver)
+
+    # ---- who is who --------------------------------------------------------------------------------------------
+
+    async def _look(self) -> bool:
+        """Tell what DNS lists; whether somebody should be asked for his role."""
+        found: list[tuple[Endpoint, ...]] = []
+        for driver in (self._services[0].driver(), self._driver()):
+            if driver.engine.answer is None:
+                async with asyncio.timeout(self._replication.wait + 1.0):
+                    await driver.first_word()
+            driver._tell(driver.engine.needed)
+            found.append(driver.snapshot().endpoints)
+        return self._replication.listed(found[0], found[0] if self._replication.is_one else self._all_replicas())
+
+    async def _find(self) -> None:
+        """One round of asking at a time, for all who wait for it."""
+        if self._finding is None or self._finding.done():
+            self._finding = self._spawn(self._ask_all())
+        await asyncio.shield(self._finding)
+
+    async def _ask_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._asked_at + PACE - loop.time()))
+        self._asked_at = loop.time()
+        try:
+            await self._look()
+        except TimeoutError:
+            return  # DNS is silent: there is nobody to ask
+        pending: set[asyncio.Task[None]] = {self._spawn(self._ask(one)) for one in self._replication.candidates()}
+        while pending and self._replication.primary is None:
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _ask(self, endpoint: Endpoint) -> None:
+        try:
+            [row] = await self._hooks[0].ask(endpoint, _mysql.ROLE)
+        except Exception as error:
+            self._replication.silent(endpoint, error)
+        else:
+            self._replication.answered(endpoint, row)
+
+    # ---- the keeper --------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        """Follow what DNS says of roles, and how far replicas are."""
+        max_lag = self._replication.max_lag
+        every = 0.0 if max_lag is None else min(1.0, max_lag / 2.0)
+        sampled_at = 0.0
+        while True:
+            await asyncio.sleep(TICK)
+            try:
+                if await self._look() and self._hooks[0].has_dialled:
+                    await self._find()
+                if max_lag is not None and time.monotonic() >= sampled_at + every:
+                    sampled_at = time.monotonic()
+                    await self._sample()
+            except TimeoutError:
+                pass  # DNS is silent, which its engine says
+            except Exception:
+                log.exception("%s: looking after its roles stumbled, and goes on", self._replication.name)
+
+    async def _sample(self) -> None:
+        hooks = next((hooks for hooks in self._hooks if hooks.has_dialled), None)
+        if hooks is None:
+            return
+        asked = questions(hooks.engine)
+        lag, primary = self._replication.lag, self._replication.primary
+        if primary is not None:
+            [row, *_] = await self._rows(hooks, primary, asked[:1]) or [None]
+            if row is not None:
+                lag.wrote(position_of(row[0]), time.monotonic())
+        replicas = self._all_replicas()
+        answers = await asyncio.gather(*(self._rows(hooks, endpoint, asked) for endpoint in replicas))
+        for endpoint, rows in zip(replicas, answers, strict=True):
+            if rows:
+                lag.applied(endpoint.key, position_of(rows[0][0]), is_running(rows))
+        self._replication.sampled([endpoint.key for endpoint in replicas], time.monotonic())
+
+    def _all_replicas(self) -> list[Endpoint]:
+        """Those that are left out too."""
+        driver = self._driver()
+        answer = filtered(driver, self._replication.replicas).last
+        return [] if answer is None else [Endpoint.of(key, answer.about.get(key)) for key in sorted(answer.keys)]
+
+    async def _rows(self, hooks: AsyncHooks, endpoint: Endpoint, statements: tuple[str, ...]) -> list[Any]:
+        try:
+            return await hooks.ask(endpoint, *statements, keep=True)
+        except Exception as error:
+            log.debug("%s: %s does not say how far it is: %s", self._replication.name, endpoint, _mysql.said(error))
+            return []
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def __repr__(self) -> str:
+        split = self._split
+        return f"<ReadWrite: writes to {split.primary_target}, reads from {split.replica_target}>"
+
+
+def _operational(engine: AsyncEngine) -> Callable[[int, str], Exception]:
+    made: Callable[[int, str], Exception] = engine.dialect.loaded_dbapi.OperationalError
+    return made

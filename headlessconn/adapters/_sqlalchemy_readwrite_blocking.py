@@ -1,0 +1,352 @@
+"""The read/write split for threads."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Self
+
+import sqlalchemy.exc
+from sqlalchemy import Connection, Engine
+
+from headlessconn import errors
+from headlessconn._runtime.blocking import BlockingDriver
+from headlessconn._runtime.workers import Workers
+from headlessconn.adapters import _mysql
+from headlessconn.adapters._sqlalchemy_blocking import BlockingHooks, BlockingOpener
+from headlessconn.adapters._sqlalchemy_dial import Dialling, Line, dialling
+from headlessconn.adapters._sqlalchemy_errors import NoEndpoints
+from headlessconn.adapters._sqlalchemy_roles import PACE, TICK, Replicas, filtered, hint, position_of, to_primary
+from headlessconn.adapters._sqlalchemy_split import GTID_TIMEOUT, STICKY, OnNoReplica, Split, is_running, questions
+from headlessconn.core.endpoint import Endpoint
+from headlessconn.core.target import Target
+from headlessconn.core.writes import AfterWrite, Token
+from headlessconn.options import Options
+from headlessconn.sync import Client
+
+log = logging.getLogger("headlessconn")
+
+ASKERS = 8  # threads that ask pods: none as long as nobody is asked
+ROUND = 10.0  # seconds for a round of asking, beyond which nobody waits for it
+
+
+class BlockingReadWrite:
+    """`ReadWrite` for threads: the same settings, with an `Engine` on PyMySQL, and `with` in place of `async with`.
+
+        with BlockingReadWrite(
+            lambda: create_engine("mysql+pymysql://app:secret@/shop", pool_size=10),
+            primary="mysql-primary.data:3306",
+            replicas="mysql-read.data:3306",
+        ) as db:
+            with db.primary() as connection, connection.begin():
+                connection.execute(insert(orders).values(note="new"))
+            with db.replica() as connection:
+                rows = connection.execute(select(orders))
+
+    What a context has written is kept by thread, or by `contextvars` where those are carried along.
+    """
+
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        *,
+        primary: str | Target,
+        replicas: str | Target | None = None,
+        probe_role: bool = False,
+        options: Options | None = None,
+        on_no_replica: OnNoReplica = "primary",
+        after_write: AfterWrite | None = None,
+        sticky: float = STICKY,
+        gtid_timeout: float = GTID_TIMEOUT,
+        max_lag: float | None = None,
+        server_hostname: str | None = None,
+        silent_after: float = 3.0,
+        open_timeout: float = 10.0,
+    ) -> None:
+        self._split = split = Split(
+            primary,
+            replicas,
+            probe_role=probe_role,
+            options=options,
+            on_no_replica=on_no_replica,
+            after_write=after_write,
+            sticky=sticky,
+            gtid_timeout=gtid_timeout,
+            max_lag=max_lag,
+        )
+        self._replication = replication = split.replication
+        # Two clients, since the replicas' set is filtered, and each role's connections are counted apart.
+        self._clients = Client(split.options), Client(split.options)
+        self._services = (
+            self._clients[0].service(split.primary_target),
+            self._clients[1].service(split.replica_target),
+        )
+        self.primary_engine, self.replica_engine = make_engine(), make_engine()
+        self._replicas = Replicas(replication)
+        self._hooks = (
+            self._hooked(self.primary_engine, 0, self._to_primary, server_hostname, silent_after, open_timeout),
+            self._hooked(self.replica_engine, 1, self._to_replica, server_hostname, silent_after, open_timeout),
+        )
+        replication.hint = self._hint
+        replication.changed = self._push
+        self._workers = Workers(ASKERS, "headlessconn-ask")
+        self._lock = threading.Lock()
+        self._finding: threading.Event | None = None
+        self._asked_at = -PACE
+        self._is_kept = False
+        self._closed = threading.Event()
+
+    def _hooked(
+        self,
+        engine: Engine,
+        side: int,
+        dials: Callable[[Line], Dialling],
+        server_hostname: str | None,
+        silent_after: float,
+        open_timeout: float,
+    ) -> BlockingHooks:
+        service, dbapi = self._services[side], engine.dialect.loaded_dbapi
+        line = Line(str(service.target), self._driver if side else service.driver, dbapi.OperationalError)
+        name = server_hostname or service.target.host
+        opener = BlockingOpener(dbapi, name, open_timeout, self._split.options.connect_timeout)
+        return BlockingHooks(
+            engine,
+            line,
+            opener,
+            lambda: dials(line),
+            roles=self._replicas if side else self._replication,
+            find=self._find,
+            silent_after=silent_after,
+        )
+
+    # ---- use ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def primary(self) -> Iterator[Connection]:
+        """A connection to the pod that takes writes; see `ReadWrite.primary`. Raises `NoPrimary`."""
+        self._begin()
+        with self.primary_engine.connect() as connection:
+            written = self._split.unknown_write() if self._split.after_write else Token()
+            try:
+                yield connection
+            except Exception:
+                written = self._split.written_on(connection)
+                raise
+            else:
+                written = self._split.written_on(connection)
+            finally:
+                self._split.wrote(written)
+
+    @contextmanager
+    def replica(self, after: str | Token | None = None) -> Iterator[Connection]:
+        """A connection to read by; see `ReadWrite.replica`."""
+        self._begin()
+        needed = self._split.needed(after)
+        connection = None if self._split.only_primary(needed) else self._reading(needed)
+        with connection or self.primary_engine.connect() as found:
+            yield found
+
+    def token(self) -> str:
+        """What this context has written so far, as text; see `ReadWrite.token`."""
+        return str(self._split.token)
+
+    def _reading(self, needed: Token) -> Connection | None:
+        """A connection to a replica that has all this; None: the primary is to serve."""
+        try:
+            connection = self.replica_engine.connect()
+        except sqlalchemy.exc.DBAPIError as error:
+            if self._split.on_no_replica == "fail":
+                raise
+            log.debug("%s: no replica (%s), the primary serves", self._replication.name, error)
+            return None
+        try:
+            if self._split.has_seen(connection, needed):
+                return connection
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+        return None
+
+    # ---- life --------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the pools, as far as their connections are not out, and the clients."""
+        self._closed.set()
+        for engine in (self.primary_engine, self.replica_engine):
+            engine.dispose()
+        for hooks in self._hooks:
+            hooks.unhook()
+        self._workers.close()
+        for client in self._clients:
+            client.close()
+
+    def _begin(self) -> None:
+        if not self._is_kept:
+            with self._lock:
+                begins, self._is_kept = not self._is_kept, True
+            if begins:
+                name = "headlessconn-roles"
+                threading.Thread(target=_keep, args=[weakref.ref(self), self._closed], name=name, daemon=True).start()
+
+    # ---- dials -------------------------------------------------------------------------------------------------
+
+    def _to_primary(self, line: Line) -> Dialling:
+        return (yield from to_primary(line, self._replication))
+
+    def _to_replica(self, line: Line) -> Dialling:
+        # Where the primary stands in, it is not waited for that a replica appears; only for the first answer of DNS.
+        known = self._driver().engine.answer is not None
+        wait = 0.0 if known and self._split.on_no_replica == "primary" else None
+        try:
+            return (yield from dialling(line, self._replicas, wait))
+        except errors.NoEndpoints as error:
+            raise NoEndpoints(error) from error
+
+    def _driver(self) -> BlockingDriver:
+        """The replicas', which lists only those that will do."""
+        driver = self._services[1].driver()
+        filtered(driver, self._replication.replicas)
+        return driver
+
+    def _hint(self) -> None:
+        for service in self._services:
+            hint(service.driver())
+
+    def _push(self) -> None:
+        driver = self._driver()
+        filtered(driver, self._replication.replicas).push(driver)
+
+    # ---- who is who --------------------------------------------------------------------------------------------
+
+    def _look(self) -> bool:
+        """Tell what DNS lists; whether somebody should be asked for his role."""
+        found: list[tuple[Endpoint, ...]] = []
+        for driver in (self._services[0].driver(), self._driver()):
+            if driver.engine.answer is None:
+                driver.first_word(self._replication.wait + 1.0)
+            driver.tell(driver.engine.needed)
+            found.append(driver.snapshot().endpoints)
+        return self._replication.listed(found[0], found[0] if self._replication.is_one else self._all_replicas())
+
+    def _find(self) -> None:
+        """One round of asking at a time, for all who wait for it."""
+        with self._lock:
+            under_way = self._finding
+            if under_way is None:
+                self._finding = threading.Event()
+        if under_way is not None:
+            under_way.wait(ROUND)
+            return
+        try:
+            self._ask_all()
+        finally:
+            with self._lock:
+                finding, self._finding = self._finding, None
+            assert finding is not None
+            finding.set()
+
+    def _ask_all(self) -> None:
+        self._closed.wait(max(0.0, self._asked_at + PACE - time.monotonic()))
+        self._asked_at = time.monotonic()
+        self._look()
+        candidates = self._replication.candidates()
+        answers: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for endpoint in candidates:
+            self._workers.submit(partial(self._ask, endpoint, answers))
+        deadline = time.monotonic() + ROUND
+        for _ in candidates:
+            try:
+                answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return
+            if self._replication.primary is not None:
+                return
+
+    def _ask(self, endpoint: Endpoint, answers: queue.SimpleQueue[None]) -> None:
+        try:
+            [row] = self._hooks[0].ask(endpoint, _mysql.ROLE)
+        except Exception as error:
+            self._replication.silent(endpoint, error)
+        else:
+            self._replication.answered(endpoint, row)
+        finally:
+            answers.put(None)
+
+    # ---- the keeper --------------------------------------------------------------------------------------------
+
+    def _round(self) -> None:
+        """Follow what DNS says of roles, and how far replicas are."""
+        if self._look() and self._hooks[0].has_dialled:
+            self._find()
+        max_lag = self._replication.max_lag
+        if max_lag is not None and time.monotonic() >= self._sampled_at + min(1.0, max_lag / 2.0):
+            self._sampled_at = time.monotonic()
+            self._sample()
+
+    _sampled_at = 0.0
+
+    def _sample(self) -> None:
+        hooks = next((hooks for hooks in self._hooks if hooks.has_dialled), None)
+        if hooks is None:
+            return
+        asked = questions(hooks.engine)
+        lag, primary = self._replication.lag, self._replication.primary
+        if primary is not None and (rows := self._rows(hooks, primary, asked[:1])):
+            lag.wrote(position_of(rows[0][0]), time.monotonic())
+        replicas = self._all_replicas()
+        answers: queue.SimpleQueue[tuple[Endpoint, list[Any]]] = queue.SimpleQueue()
+        for endpoint in replicas:
+            self._workers.submit(lambda one=endpoint: answers.put((one, self._rows(hooks, one, asked))))  # type: ignore[misc]
+        for _ in replicas:
+            try:
+                endpoint, rows = answers.get(timeout=ROUND)
+            except queue.Empty:
+                return
+            if rows:
+                lag.applied(endpoint.key, position_of(rows[0][0]), is_running(rows))
+        self._replication.sampled([endpoint.key for endpoint in replicas], time.monotonic())
+
+    def _all_replicas(self) -> list[Endpoint]:
+        """Those that are left out too."""
+        answer = filtered(self._driver(), self._replication.replicas).last
+        return [] if answer is None else [Endpoint.of(key, answer.about.get(key)) for key in sorted(answer.keys)]
+
+    def _rows(self, hooks: BlockingHooks, endpoint: Endpoint, statements: tuple[str, ...]) -> list[Any]:
+        try:
+            return hooks.ask(endpoint, *statements, keep=True)
+        except Exception as error:
+            log.debug("%s: %s does not say how far it is: %s", self._replication.name, endpoint, _mysql.said(error))
+            return []
+
+    def __repr__(self) -> str:
+        split = self._split
+        return f"<BlockingReadWrite: writes to {split.primary_target}, reads from {split.replica_target}>"
+
+
+def _keep(owner: weakref.ref[BlockingReadWrite], closed: threading.Event) -> None:
+    """The keeper's thread, as long as there is somebody to keep for."""
+    while not closed.wait(TICK):
+        db = owner()
+        if db is None:
+            return
+        try:
+            db._round()
+        except errors.ClosedError:
+            return
+        except Exception:
+            log.exception("%r: looking after its roles stumbled, and goes on", db)
+        del db

@@ -1,0 +1,100 @@
+"""asyncmy: its `create_pool`, over all pods of a headless Service.
+
+    from headlessconn.adapters.asyncmy import create_pool
+
+    async with create_pool(host="mysql-read.data", user="app", password=…, database="shop", maxsize=16) as pool:
+        async with pool.acquire() as connection, connection.cursor() as cursor:
+            await cursor.execute("SELECT …")
+
+Only the import changes. Connections are asyncmy's own, each to one pod; the pool follows the pods as `Service.pool`
+does. Used of asyncmy: `connect(…)`, `ping`, `ensure_closed`, `close`, `connected`, `get_transaction_status`; and, as
+its own pool does, the transport of a connection, to see whether it was closed and to bound the kernel's patience.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+try:
+    import asyncmy
+    import asyncmy.errors
+except ImportError as missing:  # pragma: no cover
+    raise ImportError("headlessconn.adapters.asyncmy needs asyncmy: pip install headlessconn[asyncmy]") from missing
+
+from headlessconn import errors
+from headlessconn.adapters._mysql import CANNOT_CONNECT
+from headlessconn.adapters._mysql_pool import POOL_OPTIONS, Creating, FollowingPool, Library, make_pool
+from headlessconn.client import Service
+from headlessconn.core.target import Target
+from headlessconn.options import Options
+
+
+class NoConnection(errors.HeadlessError, asyncmy.errors.OperationalError):
+    """There is no connection to be had: asyncmy's `OperationalError` 2003. Its `__cause__` is `NoEndpoints` or
+    `PoolTimeout`; asyncmy's errors are C types of a layout of their own, so that it cannot be those too."""
+
+
+def create_pool(
+    minsize: int = 1,
+    maxsize: int = 10,
+    echo: bool = False,
+    pool_recycle: int = 3600,
+    *,
+    service: str | Target | Service | None = None,
+    server_hostname: str | None = None,
+    options: Options | None = None,
+    **settings: Any,
+) -> Creating:
+    """As `asyncmy.create_pool`; to be awaited, or used as `async with`.
+
+    `host` and `port` (3306) name the Service. Addresses, localhost, names of /etc/hosts and Unix sockets go to
+    asyncmy's own pool, as does everything with the environment's `HEADLESSCONN=off`.
+
+    minsize          connections that are kept; the first is opened now, the others beside. Default 1
+    maxsize          connections at most, over all pods; 0: no limit. Default 10
+    pool_recycle     seconds without use after which a connection is closed; default 3600; -1: never
+    service          the Service, instead of `host` and `port`: `"mysql-read.data:3306"`, or one of your own client
+    server_hostname  whom certificates must name with `ssl=`; default: the Service
+    options          of the client that the pool makes; default `POOL_OPTIONS`
+
+    Further settings are `PoolRules`' (`timeout`, `max_age`, `silent_after` … by name) and those of a connection.
+    `connect_timeout` is 2.5 s unless given; asyncmy would wait 10 s.
+
+    Raises what asyncmy raises when every pod says so (1045 for a wrong password); `NoConnection`, which is its
+    `OperationalError` too; `TargetError`, `OptionError`.
+    """
+    if options is not None:
+        settings["options"] = options
+    return Creating(
+        lambda: make_pool(_ASYNCMY, service, server_hostname, (minsize, maxsize), echo, pool_recycle, dict(settings))
+    )
+
+
+async def _connect(**arguments: Any) -> Any:
+    return await asyncmy.connect(**arguments)
+
+
+def _transport(connection: Any) -> asyncio.Transport | None:
+    transport: asyncio.Transport | None = connection._transport
+    return transport
+
+
+def _is_dead(connection: Any) -> bool:
+    """What asyncmy's own pool looks at."""
+    broken: bool = connection._stream_broken
+    return broken
+
+
+_ASYNCMY = Library(
+    name="asyncmy",
+    connect=_connect,
+    stock=asyncmy.create_pool,
+    transport=_transport,
+    is_dead=_is_dead,
+    is_open=lambda connection: bool(connection.connected),
+    error=asyncmy.errors.OperationalError,
+    no_connection=lambda error: NoConnection(CANNOT_CONNECT, str(error)),
+)
+
+__all__ = ["POOL_OPTIONS", "FollowingPool", "NoConnection", "create_pool"]

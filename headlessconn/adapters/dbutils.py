@@ -1,0 +1,144 @@
+"""DBUtils: a `PooledDB` of PyMySQL's connections that follows the pods of a headless Service.
+
+    service = headlessconn.sync.Client().service("mysql-read.data:3306")
+    creator = Creator(service, user="app", password=…, database="shop", autocommit=True)
+    pool = PooledDB(creator, ping=creator.ping, maxconnections=16, blocking=True)
+
+`creator=` and a callable `ping=` are DBUtils' documented hooks: the one opens connections, the other says whether one
+may be handed out; for one that may not DBUtils opens another first. `PersistentDB` takes the same two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import threading
+import time
+from typing import Any
+
+try:
+    import pymysql
+except ImportError as missing:  # pragma: no cover
+    raise ImportError("headlessconn.adapters.dbutils needs PyMySQL: pip install headlessconn[dbutils]") from missing
+
+from headlessconn._runtime import faults
+from headlessconn._runtime.dial import how_dial_failed
+from headlessconn._runtime.lease import Lease
+from headlessconn.adapters import _mysql
+from headlessconn.adapters._mysql_hosts import name_to_verify
+from headlessconn.adapters._pymysql_connection import Connection
+from headlessconn.core.claim import KEEP
+from headlessconn.core.endpoint import Endpoint, How
+from headlessconn.core.pooling.pods import Pods
+from headlessconn.sync import Service
+
+log = logging.getLogger("headlessconn")
+
+TRIES = 3  # pods for one connection, as for a request that was not sent
+TCP_TIMEOUT = 1.0  # seconds; `PooledDB` dials under the lock of its whole pool
+
+
+class Creator:
+    """What `PooledDB(creator, ping=creator.ping)` is given. Any number of pools may share one.
+
+    `arguments` are those of `pymysql.connect`; `connect_timeout` is 1 s unless given. `server_hostname`: whom
+    certificates must name with `ssl=`; default: the Service. A pod that cannot be opened is left for another one, up to
+    three. Raises `OptionError` for `ssl=` without a name to verify; when called, what PyMySQL raises, and `NoEndpoints`.
+    """
+
+    dbapi = pymysql
+    threadsafety = pymysql.threadsafety
+
+    def __init__(self, service: Service, *, server_hostname: str | None = None, **arguments: Any) -> None:
+        self._service = service
+        self._name = name_to_verify(service.target, server_hostname, bool(arguments.get("ssl")))
+        self._arguments = {"connect_timeout": TCP_TIMEOUT} | arguments
+        self._pods = Pods(random.Random(os.urandom(16)))
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Connection:
+        """Open one, to the pod that lacks most to its share."""
+        tried: list[Endpoint] = []
+        last: BaseException | None = None
+        while True:
+            held_back = self._held_back()
+            lease = self._service.place(avoid=[*tried, *held_back])
+            if lease.endpoint in tried:  # there is nobody else
+                lease.failed(asyncio.CancelledError())
+                assert last is not None
+                raise last
+            try:
+                connection = _Leased(lease, self._name, self._arguments)
+            except Exception as error:
+                last = error
+                self._failed(lease.endpoint, error)
+                tried.append(lease.endpoint)
+                if len(tried) == TRIES:
+                    raise
+            else:
+                self._worked(lease.endpoint)
+                return connection
+
+    def ping(self, connection: Any) -> bool:
+        """Whether it may be handed out: nobody has closed it, its pod has not left, and it is no surplus."""
+        return isinstance(connection, _Leased) and connection.may_stay
+
+    def _held_back(self) -> list[Endpoint]:
+        """Pods that were full, refused the password or were not there a moment ago."""
+        with self._lock:
+            return [Endpoint.of(key) for key in self._pods.to_avoid(iter(()), time.monotonic())]
+
+    def _failed(self, endpoint: Endpoint, error: BaseException) -> None:
+        fault, _ = _mysql.of_opening(error)
+        with self._lock:
+            pod = self._pods.get(endpoint.key) or self._pods.add(endpoint.key, endpoint)
+            self._pods.blame(pod, fault, error, time.monotonic())
+            is_first = pod.failures == 1
+            self._pods.forget((), time.monotonic())
+        if is_first:
+            log.warning("%s: no connection to %s: %s", self._service.target, endpoint, _mysql.said(error))
+
+    def _worked(self, endpoint: Endpoint) -> None:
+        with self._lock:
+            pod = self._pods.get(endpoint.key)
+            if pod is not None:
+                self._pods.praise(pod)
+
+
+class _Leased(Connection):
+    """One that is counted until it is closed, and that knows whether it may stay."""
+
+    def __init__(self, lease: Lease, server_hostname: str, arguments: dict[str, Any]) -> None:
+        self._lease: Lease | None = None
+        try:
+            super().__init__(lease.endpoint, server_hostname, arguments)
+        except BaseException as error:
+            lease.failed(_seen_by_the_engine(error))
+            raise
+        lease.opened()
+        self._lease = lease
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            lease, self._lease = self._lease, None
+            if lease is not None:
+                lease.closed()
+
+    def __del__(self) -> None:
+        self.close()  # by DBUtils as by PyMySQL: a connection that nobody holds is closed
+
+    @property
+    def may_stay(self) -> bool:
+        return self._lease is not None and self.is_alive and self._lease.verdict() is KEEP
+
+
+def _seen_by_the_engine(error: BaseException) -> BaseException:
+    """What PyMySQL wraps: the refusal or the time-out."""
+    return next((one for one in faults.chain(error) if how_dial_failed(one) is not How.CALLER), error)
+
+
+__all__ = ["Connection", "Creator"]

@@ -1,0 +1,253 @@
+"""The law of drivers in virtual time: look-ups, probes and timers for one engine, and what the engine announced."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from math import inf
+
+from headlessconn.checks import Http
+from headlessconn.core.effects import Admit, Ask, Changed, Effect, Forget, Hurry, Move, Probe, Verify
+from headlessconn.core.endpoint import Answer, How, Key
+from headlessconn.core.engine import Engine
+from headlessconn.core.lookup import Lookup, Memory, Reply
+from headlessconn.core.names import Search
+from headlessconn.core.target import Target
+from headlessconn.options import Options
+from headlessconn.testing.sim.traffic import Request
+from headlessconn.testing.sim.world import CONNECT, REFUSE, SYN_AGAIN, Pod, World
+from headlessconn.testing.sim.zone import Zone
+
+TARGET = Target.parse("web.shop:8080")
+SEARCH = Search.of(("shop.svc.cluster.local", "svc.cluster.local", "cluster.local"), 5)
+BEAT = 0.25  # seconds between looks at our own clock, as the runtime's
+STALL = 0.5  # seconds of standing still that the runtime calls a stall
+SPINS = 100  # wake-ups at one instant
+
+# What a loop that wakes up does after it has read its sockets.
+TIMERS = frozenset(
+    {"_arrive", "_lookup_over", "_timed_out", "_unanswered", "_wake", "_gave_up", "_dial_silent", "_unheard"}
+)
+
+
+class Driving:
+    """Obeys one engine, and keeps what a judge reads.
+
+    asked       when each look-up began; told: when each ended, and whether it brought news
+    heard       every answer as it was given to the engine: (time, answer)
+    believed    the set as the engine announced it, change by change
+    moves       every move of state that it announced: (time, move)
+    unarmed     calls after which no wake-up was armed; wakes: how often its timer fired
+    longest     the longest its queue of waiting callers was
+    firsts      when each request's first attempt began
+    trials      when each first attempt on a member that was not READY began
+    contacts    every dial and probe that ended: (time, of whom, whether there was a connection)
+    extras      when each attempt began that was more than its caller asked for: a dial beside another, a copy
+    """
+
+    def __init__(self, world: World, zone: Zone, options: Options, number: int) -> None:
+        self.world = world
+        self.zone = zone
+        self.number = number
+        self.options = options
+        self.asked: list[float] = []
+        self.told: list[tuple[float, bool]] = []
+        self.heard: list[tuple[float, Answer]] = []
+        self.overlapping = 0  # look-ups that began while another was under way
+        self.believed: list[tuple[float, frozenset[Key]]] = []
+        self.moves: list[tuple[float, Move]] = []
+        self.unarmed = 0
+        self.wakes = 0
+        self.longest = 0
+        self.firsts: list[float] = []
+        self.trials: list[tuple[float, Key]] = []
+        self.contacts: list[tuple[float, Key, bool]] = []
+        self.extras: list[float] = []
+        self.no_sockets = False
+        self.stalled_until = -inf
+        self.stalls: list[tuple[float, float]] = []
+        self.engine = Engine(TARGET, options, random.Random(world.rng.getrandbits(64)), world.now)
+        self._memory = Memory()
+        self._idle: dict[Key, list[int]] = {}  # generations of idle connections, by pod
+        self._waiting: deque[Request] = deque()
+        self._armed_at = inf
+        self._woken_at, self._spins = -inf, 0
+        self._obeying = False
+
+    def begin(self, request: Request) -> None:
+        """Take up a request: a new one, or one that waited."""
+        raise NotImplementedError
+
+    def heard_word(self) -> None:
+        """A look-up has ended."""
+        raise NotImplementedError
+
+    # ---- our own trouble ---------------------------------------------------------------------------------------
+
+    def stall(self, seconds: float) -> None:
+        """Its loop stands still: what happens meanwhile is seen afterwards, sockets first, then timers."""
+        world = self.world
+        until = world.now + seconds
+        self.stalls.append((world.now, until))
+        if seconds > STALL:
+            world.at(world.now + BEAT * world.rng.random(), self._overslept, seconds)
+        self.stalled_until = max(self.stalled_until, until)
+        world.postpone(self, until, TIMERS | {"_overslept"})
+
+    def _overslept(self, seconds: float) -> None:
+        self.engine.overslept(seconds, self.world.now)
+        self._obey()
+
+    # ---- the law -----------------------------------------------------------------------------------------------
+
+    def _obey(self) -> None:
+        if self._obeying:
+            return  # facts raised while effects are carried out wait for the loop below
+        self._obeying = True
+        engine = self.engine
+        while engine.outbox:
+            for effect in engine.take():
+                self._carry_out(effect)
+        self._obeying = False
+        if engine.wakeup_at < self._armed_at:
+            self._armed_at = engine.wakeup_at
+            self.world.at(max(self._armed_at, self.stalled_until), self._wake, self._armed_at)
+        self.unarmed += self._armed_at == inf
+
+    def _wake(self, armed_at: float) -> None:
+        if armed_at != self._armed_at:
+            return  # re-armed earlier since
+        self._armed_at = inf
+        self.wakes += 1
+        if self.world.now == self._woken_at:
+            self._spins += 1
+            if self._spins > SPINS:
+                raise RuntimeError(f"client {self.number}: its engine wants to be woken again and again at {armed_at}")
+        else:
+            self._woken_at, self._spins = self.world.now, 0
+        self.engine.wake(self.world.now)
+        self._obey()
+
+    def _carry_out(self, effect: Effect) -> None:
+        world = self.world
+        match effect:
+            case Ask(id=ask):
+                self.overlapping += len(self.asked) > len(self.told)
+                self.asked.append(world.now)
+                if self.no_sockets:
+                    world.at(world.now, self._lookup_over, (ask, Answer("dns", "no_news", why="no sockets left")))
+                    return
+                lookup = Lookup(TARGET, SEARCH, self.options, self._memory, world.now)
+                world.at(world.now + self.options.lookup_timeout, self._lookup_over, (ask, None))
+                self._question((ask, lookup))
+            case Probe():
+                self._probe(effect)
+            case Verify():
+                self._verify(effect)
+            case Forget(key=key):
+                self._idle.pop(key, None)
+            case Hurry(pick=pick):
+                pick.holder.hurry()
+            case Admit(count=count):
+                for _ in range(min(count, len(self._waiting))):
+                    request = self._waiting.popleft()
+                    self.engine.left(world.now)
+                    world.at(world.now, self._admitted, request)
+            case Changed(change=change):
+                self.moves += [(world.now, move) for move in change.moves]
+                if change.is_membership:
+                    before = self.believed[-1][1] if self.believed else frozenset()
+                    gone = {endpoint.key for endpoint in change.removed}
+                    self.believed.append((world.now, before - gone | {endpoint.key for endpoint in change.added}))
+
+    def _admitted(self, request: Request) -> None:
+        if not request.outcome:
+            self.begin(request)
+
+    def _queue(self, request: Request) -> None:
+        self._waiting.append(request)
+        self.longest = max(self.longest, len(self._waiting))
+        self.engine.queued(self.world.now)
+        self._obey()
+
+    def _unqueue(self, request: Request) -> bool:
+        """It waits no longer; False when it did not wait."""
+        if request not in self._waiting:
+            return False
+        self._waiting.remove(request)
+        self.engine.left(self.world.now)
+        self._obey()
+        return True
+
+    # ---- probes and questions ----------------------------------------------------------------------------------
+
+    def _probe(self, probe: Probe) -> None:
+        """Connect, and for an HTTP check wait for an answer too."""
+        world = self.world
+        pod = world.by_key[probe.endpoint.key]
+        if self.no_sockets:
+            world.at(world.now, self._probed, (probe, pod, How.LOCAL))
+            return
+        pod.dialled.append((world.now, self.number))
+        wait = {"accept": CONNECT, "refuse": REFUSE, "drop": probe.timeout}[pod.dials]
+        if pod.loss and pod.dials == "accept" and world.rng.random() < pod.loss:
+            wait += SYN_AGAIN
+        how = {"accept": How.OK, "refuse": How.REFUSED, "drop": How.DIAL_TIMEOUT}[pod.dials]
+        if isinstance(probe.check, Http) and how is How.OK:
+            wait += min(pod.latency, probe.check.timeout)
+            if pod.serves == "never":
+                wait, how = wait + probe.check.timeout, How.TIMEOUT
+            elif pod.serves == "badly" or world.rng.random() < pod.error_rate:
+                how = How.BAD_STATUS
+        world.at(world.now + wait, self._probed, (probe, pod, how))
+
+    def _probed(self, argument: tuple[Probe, Pod, How]) -> None:
+        probe, pod, how = argument
+        if how is How.OK and pod.dials != "accept":
+            how = How.REFUSED  # it went away meanwhile
+        now = self.world.now
+        self.contacts.append((now, pod.key, how is How.OK))
+        self.engine.probed(probe.id, how is How.OK, now, how, how.value)
+        self._obey()
+
+    def _verify(self, wish: Verify) -> None:
+        pod = self.world.by_key[wish.endpoint.key]
+        meant = pod.ours if pod.dials == "accept" and pod.serves != "never" else None
+        self.world.at(self.world.now + CONNECT, self._verified, (wish.id, meant))
+
+    def _verified(self, argument: tuple[int, bool | None]) -> None:
+        self.engine.verified(*argument, self.world.now)
+        self._obey()
+
+    # ---- look-ups ----------------------------------------------------------------------------------------------
+
+    def _question(self, argument: tuple[int, Lookup]) -> None:
+        ask, lookup = argument
+        if lookup.answer is not None:
+            self._lookup_over((ask, lookup.answer))
+            return
+        replies: list[Reply] = []
+        latest = 0.0
+        for question in lookup.questions:
+            after, reply = self.zone.reply(question, self.number)
+            if reply is None:
+                return  # the look-up's own time-out will end it
+            replies.append(reply)
+            latest = max(latest, after)
+        self.world.at(self.world.now + latest, self._replied, (ask, lookup, replies))
+
+    def _replied(self, argument: tuple[int, Lookup, list[Reply]]) -> None:
+        ask, lookup, replies = argument
+        lookup.told(replies)
+        self._question((ask, lookup))
+
+    def _lookup_over(self, argument: tuple[int, Answer | None]) -> None:
+        ask, answer = argument
+        if len(self.told) < ask:  # a look-up ends once: with its answer, or with its time-out
+            answer = answer or Answer("dns", "no_news", why="timeout")
+            now = self.world.now
+            self.told.append((now, answer.kind != "no_news"))
+            self.heard.append((now, answer))
+            self.engine.answered(answer, now, ask)
+            self._obey()
+            self.heard_word()

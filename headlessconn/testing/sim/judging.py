@@ -1,0 +1,200 @@
+"""The judge of `trouble` seeds: what must hold whatever happens, by the world's log, never by the engine's snapshot."""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+
+from headlessconn.core.budget import BURST, PER_SECOND, RATIO, SAVED
+from headlessconn.core.endpoint import Key
+from headlessconn.core.member import State
+from headlessconn.testing.sim.client import SimClient
+from headlessconn.testing.sim.excuses import Case
+from headlessconn.testing.sim.knowing import Bucket, Known, was_ill
+from headlessconn.testing.sim.run import Run
+from headlessconn.testing.sim.troubles import SECONDS, Plan
+
+SLACK = 0.05  # seconds for a look-up's own latency and what is under way at a boundary
+MEMORY = 12.0  # seconds: an interval of the statistical rules, and what was under way when it began
+TRIALS = (
+    5  # of an ejected member in a row: the first come after 1, 2, 4 and 8 s, and some are given up by their callers
+)
+TRIALS_EVERY = 2.0  # seconds between those beyond, at least
+LEFT = 64  # entries an engine may keep beyond what is under way
+
+
+def judge(plan: Plan, run: Run, excused: Counter[str] | None = None) -> list[str]:
+    """What is wrong with a run; nothing when all is well. `excused` counts the failures that had to be."""
+    excused = Counter() if excused is None else excused
+    faults: list[str] = []
+    for client in run.clients:
+        known = Known.of(client, plan.options.hold_nx)
+        rules = (
+            _gone(run, client, known),
+            _told_the_law(client),
+            _ended(client),
+            _asked(client),
+            _ejected(plan, client),
+            _left_alone(client),
+            _with_cause(plan, run, client),
+            _within_budget(client),
+            _bounded(plan, client),
+            _not_failed(plan, run, client, known, excused),
+        )
+        faults += [f"client {client.number}: {fault}" for rule in rules for fault in rule]
+    faults += _once(run)
+    return faults
+
+
+def _gone(run: Run, client: SimClient, known: Known) -> Iterator[str]:
+    """Nobody is used or even dialled who is not in the set as DNS told it."""
+    number = client.number
+    for pod in run.world.pods.values():
+        for at in sorted({at for log in (pod.picked, pod.dialled) for at, who in log if who == number}):
+            if not known.has(pod.key, at):
+                yield f"{pod.name} was used at {at:.3f}, when it was gone"
+                break
+
+
+def _told_the_law(client: SimClient) -> Iterator[str]:
+    if client.unarmed:
+        yield f"no wake-up was armed after {client.unarmed} calls"
+    if client.begun != client.finished or client.begun != client.engine.picks:
+        yield f"{client.engine.picks} picks, of which {client.begun} were begun and {client.finished} ended"
+
+
+def _ended(client: SimClient) -> Iterator[str]:
+    """Every caller is answered or refused by its deadline, as far as our loop runs."""
+    for request in client.requests:
+        if not request.outcome:
+            yield f"request {request.id} of {request.at:.3f} was never answered"
+        elif request.ended_at > request.deadline + 1e-6:
+            if not any(begins <= request.deadline <= ends >= request.ended_at for begins, ends in client.stalls):
+                yield f"request {request.id} of {request.at:.3f} waited until {request.ended_at:.3f}"
+
+
+def _asked(client: SimClient) -> Iterator[str]:
+    """Look-ups: one at a time, never closer than refresh_min, never further apart than refresh_max."""
+    if client.overlapping:
+        yield f"{client.overlapping} look-ups began while another was under way"
+    for before, after in itertools.pairwise(client.asked):
+        if after - before < client.options.refresh_min - 1e-6:
+            yield f"look-ups at {before:.3f} and {after:.3f}: closer than refresh_min"
+    still = sum(ends - begins for begins, ends in client.stalls)
+    for (ended, _), after in zip(client.told, client.asked[1:], strict=False):
+        if after - ended > client.options.refresh_max + SLACK + still:
+            yield f"a look-up ended at {ended:.3f}, the next began at {after:.3f}: further than refresh_max"
+    last = client.asked[-1] if client.asked else 0.0
+    if SECONDS - last > client.options.refresh_max + client.options.lookup_timeout + SLACK + still:
+        yield f"no look-up after {last:.3f}"
+
+
+def _ejected(plan: Plan, client: SimClient) -> Iterator[str]:
+    """At most half of the members, at least one, and never the last READY: counted when one more goes."""
+    if plan.options.verify is not None:
+        return  # a no from `verify` is knowledge, and has no cap
+    states: dict[Key, State] = {}
+    for at, move in client.moves:
+        key = move.endpoint.key
+        if move.after is State.EJECTED:
+            ready = sum(state is State.READY for other, state in states.items() if other != key)
+            ejected = sum(state is State.EJECTED for other, state in states.items() if other != key)
+            most = max(1, (ready + 1 + ejected) // 2)
+            if not ready:
+                yield f"{move.endpoint} was ejected at {at:.3f}, the last one READY"
+            elif ejected + 1 > most:
+                yield f"{move.endpoint} was ejected at {at:.3f} beside {ejected} others, with {ready} READY left"
+        states[key] = move.after
+
+
+def _left_alone(client: SimClient) -> Iterator[str]:
+    """An ejected member is tried ever more seldom while others are READY."""
+    states: dict[Key, State] = {}
+    since: dict[Key, float] = {}
+    for at, move in [*client.moves, (client.world.now, None)]:
+        for key, began in list(since.items()):
+            if move is None or move.endpoint.key == key or (move.before is State.READY and _ready(states) == 1):
+                del since[key]
+                tried = [when for when, whom in client.trials if whom == key and began < when < at]
+                if len(tried) > TRIALS + (at - began) / TRIALS_EVERY:
+                    name = client.world.by_key[key].name
+                    yield f"{name} was ejected at {began:.3f}, and tried {len(tried)} times until {at:.3f}"
+        if move is not None:
+            states[move.endpoint.key] = move.after
+            if move.after is State.EJECTED and _ready(states):
+                since[move.endpoint.key] = at
+
+
+def _ready(states: dict[Key, State]) -> int:
+    return sum(state is State.READY for state in states.values())
+
+
+def _with_cause(plan: Plan, run: Run, client: SimClient) -> Iterator[str]:
+    """Nobody is taken out who was well: a move to FAILING or EJECTED has a cause in the world."""
+    for at, move in client.moves:
+        if move.before is State.READY and move.after in (State.FAILING, State.EJECTED):
+            begins = at - MEMORY - plan.traffic.patience
+            key = move.endpoint.key
+            pods = [pod for pod in run.world.pods.values() if pod.key == key and pod.history[0].at <= at]
+            if all(not was_ill(pod, begins, at) for pod in pods[-1:]) and pods[-1].history[0].at < begins:
+                yield f"{pods[-1].name} was well, and became {move.after.value} at {at:.3f}: {move.why}"
+
+
+def _within_budget(client: SimClient) -> Iterator[str]:
+    """Attempts beyond those asked for: 20 % of requests and one a second, saved up for ten seconds at most."""
+    times = client.firsts
+    busiest = max((bisect_left(times, at + 1.0) - index for index, at in enumerate(times)), default=0)
+    bucket = Bucket(RATIO, PER_SECOND, max(BURST, RATIO * SAVED * (busiest + 1)))
+    earned = 0
+    for at, extra in sorted([(at, False) for at in times] + [(at, True) for at in client.extras]):
+        earned += not extra
+        if extra:
+            bucket.earn(earned, at)
+            earned = 0
+            bucket.tokens -= 1.0
+            if bucket.tokens < -1e-6:
+                yield f"the attempt at {at:.3f} is more than the budget allows"
+                return
+
+
+def _bounded(plan: Plan, client: SimClient) -> Iterator[str]:
+    """Nothing grows: neither the queue of callers nor what the engine keeps of them."""
+    engine = client.engine
+    if client.longest > plan.options.max_waiting:
+        yield f"{client.longest} callers waited, more than max_waiting={plan.options.max_waiting}"
+    if engine.waiting:
+        yield f"{engine.waiting} callers wait still, though all have ended"
+    if engine._owed:
+        yield f"{len(engine._owed)} answers are still owed, though all have ended"
+    timers = len(engine._health._timers) + len(engine._health._probes)
+    if timers > LEFT + len(client.moves):
+        yield f"{timers} timers are kept"
+    if client.wakes > SECONDS * 40.0 + 2 * len(client.requests):
+        yield f"its timer fired {client.wakes} times"
+
+
+def _not_failed(plan: Plan, run: Run, client: SimClient, known: Known, excused: Counter[str]) -> Iterator[str]:
+    """No request fails while a healthy listed pod is there, but for the reasons in `excuses.py`."""
+    for request, excuse in Case(run.world, client, plan.options, known).judged():
+        if excuse:
+            excused[excuse] += 1
+        else:
+            steps = "; ".join(
+                f"{t.pod} from {t.began_at:.3f}, sent {t.sent_at:.3f}, {t.how.value} at {t.ended_at:.3f}"
+                for t in request.troubles
+            )
+            may = "repeatable" if request.kind.repeatable else "not repeatable"
+            yield (
+                f"request {request.id} of {request.at:.3f} ({may}) ended as {request.outcome!r} at "
+                f"{request.ended_at:.3f} although a healthy pod was there: {steps or 'it was tried nowhere'}"
+            )
+
+
+def _once(run: Run) -> Iterator[str]:
+    """A request that may not be sent twice is received once at most."""
+    counts = Counter((number, request) for pod in run.world.pods.values() for _, number, request in pod.received)
+    for (number, request), count in counts.items():
+        if count > 1 and not run.clients[number].requests[request].kind.repeatable:
+            yield f"client {number}: request {request} was received {count} times, and may not be repeated"
