@@ -12,7 +12,7 @@ from types import TracebackType
 from headlessconn._runtime.dial import how_dial_failed, how_request_failed
 from headlessconn._runtime.driver import Driver
 from headlessconn.core.endpoint import NO_DIAL, How
-from headlessconn.core.pick import CONNECTED, Pick
+from headlessconn.core.pick import Pick
 
 
 class Sending:
@@ -35,7 +35,7 @@ class Sending:
         """From here on the pod may have seen it: its latency and its silence are counted from now."""
         if not self.is_sent:
             self.is_sent = True
-            self._driver.further(self._connected)
+            self._driver.further(self._tell)
 
     def finish(self, error: BaseException | None) -> How:
         """The end, told to the engine."""
@@ -49,10 +49,9 @@ class Sending:
     def dial_failed(self, error: BaseException) -> None:
         self._failed = error
 
-    def _connected(self, now: float) -> None:
+    def _tell(self, now: float) -> None:
         """Not `Engine.dialled`: whoever keeps connections of his own may not have dialled at all."""
-        self._pick.flags |= CONNECTED
-        self._pick.started_at = now
+        self._driver.engine.sent(self._pick, now)
 
     def _judge(self, error: BaseException) -> How:
         """An exception that came out of a `connecting` block is a dial's, also when the holder wrapped it."""

@@ -18,8 +18,9 @@ from typing import Any, Literal, Self
 from headlessconn import errors
 from headlessconn._runtime.pooling import Runner
 from headlessconn.adapters import _mysql
-from headlessconn.adapters._mysql_hosts import CONNECT_TIMEOUT, OPTIONS, PASS, name_to_verify, service_of
+from headlessconn.adapters._mysql_hosts import CONNECT_TIMEOUT, OPTIONS, name_to_verify, service_of
 from headlessconn.adapters._mysql_sockets import notice_vanished
+from headlessconn.adapters._routes import PASS
 from headlessconn.adapters._tls import PinnedContext, context_of
 from headlessconn.client import Client, Service
 from headlessconn.core.endpoint import Endpoint, How
@@ -135,14 +136,14 @@ class FollowingPool:
         self,
         library: Library,
         service: Service,
-        own: Client | None,
+        client: Client,
         server_hostname: str | None,
         echo: bool,
         settings: Mapping[str, Any],
     ) -> None:
         rules, arguments = split(settings)
         self.library = library
-        self._own = own
+        self._client = client
         self._echo = echo
         self._opener = opener = Opener(library, service, server_hostname, arguments | {"echo": echo})
         self._pool: OurPool[Any] = service.pool(
@@ -207,15 +208,14 @@ class FollowingPool:
             runner.obey()
 
     async def wait_closed(self) -> None:
-        """Wait until every connection is back and closed; then the client ends, if the pool made it."""
+        """Wait until every connection is back and closed; then the client that it made ends."""
         if self._closed:
             return
         if not self._closing:
             raise RuntimeError(".wait_closed() should be called after .close()")
         await self._pool.aclose(inf)
         self._closed = True
-        if self._own is not None:
-            await self._own.aclose()
+        await self._client.aclose()
 
     async def clear(self) -> None:
         """Close all that nobody has in hand."""
@@ -358,28 +358,33 @@ async def make_pool(
         raise ValueError("minsize should be zero or greater")
     if maxsize < minsize and maxsize != 0:
         raise ValueError("maxsize should be not less than minsize")
-    host, port = settings.pop("host", None), settings.pop("port", None)
-    options = settings.pop("options", None)
-    own = None if isinstance(service, Service) else Client(options or POOL_OPTIONS)
-    pool: FollowingPool | None = None
+    named = {name: settings.pop(name) for name in ("host", "port") if name in settings}
+    options: Options | None = settings.pop("options", None)
+    client = Client(options or POOL_OPTIONS)  # opens nothing before its first use
     try:
-        found: Service | Literal["pass"] = PASS
-        if not settings.get("unix_socket"):
-            found = await service_of(service, host, port, own or Client())
-        if isinstance(found, Service):
-            rules = {"min_size": minsize, "max_size": maxsize or UNLIMITED}
-            rules["idle_timeout"] = recycle if recycle > -1 else None
-            pool = FollowingPool(library, found, own, server_hostname, echo, rules | settings)
-            await pool.start()
+        found = await _found(service, named, settings, client)
+        if found != PASS:
+            idle = recycle if recycle > -1 else None
+            rules = {"min_size": minsize, "max_size": maxsize or UNLIMITED, "idle_timeout": idle}
+            pool = FollowingPool(library, found, client, server_hostname, echo, rules | settings)
+            try:
+                await pool.start()
+            except BaseException:
+                pool.terminate()
+                await pool.wait_closed()
+                raise
             return pool
     except BaseException:
-        if pool is not None:
-            pool.terminate()
-            await pool.wait_closed()
+        await client.aclose()
         raise
-    finally:
-        if own is not None and (pool is None or pool.closed):
-            await own.aclose()
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    await client.aclose()
     _, arguments = split(settings)
-    return await library.stock(minsize=minsize, maxsize=maxsize, echo=echo, pool_recycle=recycle, **given, **arguments)
+    return await library.stock(minsize=minsize, maxsize=maxsize, echo=echo, pool_recycle=recycle, **named, **arguments)
+
+
+async def _found(
+    service: str | Target | Service | None, named: dict[str, Any], settings: dict[str, Any], client: Client
+) -> Service | Literal["pass"]:
+    if service is None and settings.get("unix_socket"):
+        return PASS
+    return await service_of(service, named.get("host"), named.get("port"), client)

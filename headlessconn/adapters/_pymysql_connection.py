@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pymysql.connections
+import pymysql.cursors
 from pymysql.constants import SERVER_STATUS
 
 from headlessconn.adapters._mysql_hosts import CONNECT_TIMEOUT
@@ -14,10 +15,15 @@ from headlessconn.adapters._mysql_wire import Wire, dial, within
 from headlessconn.adapters._tls import PinnedContext, context_of
 from headlessconn.core.endpoint import Endpoint
 
+if TYPE_CHECKING:
+    _Base = pymysql.connections.Connection[pymysql.cursors.Cursor]
+else:
+    _Base = pymysql.connections.Connection
+
 LOGIN_TIMEOUT = 10.0  # seconds for TLS and login; what MySQL's own `connect_timeout` gives a client
 
 
-class Connection(pymysql.connections.Connection):  # type: ignore[type-arg]  # generic in its stubs only
+class Connection(_Base):
     """One to one pod, whose socket is ours. Where PyMySQL would connect again by itself, it is to the same pod.
 
     endpoint   the pod
@@ -73,7 +79,8 @@ class Connection(pymysql.connections.Connection):  # type: ignore[type-arg]  # g
 
     @property
     def in_transaction(self) -> bool:
-        return bool(self.open and self.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+        status: int = self.server_status  # type: ignore[attr-defined]  # not in its stubs
+        return bool(self.open and status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
     def clean(self) -> bool:
         """Roll back what is open; False when it cannot go to another user."""

@@ -44,8 +44,8 @@ class Creator:
     """What `PooledDB(creator, ping=creator.ping)` is given. Any number of pools may share one.
 
     `arguments` are those of `pymysql.connect`; `connect_timeout` is 1 s unless given. `server_hostname`: whom
-    certificates must name with `ssl=`; default: the Service. A pod that cannot be opened is left for another one, up to
-    three. Raises `OptionError` for `ssl=` without a name to verify; when called, what PyMySQL raises, and `NoEndpoints`.
+    certificates must name with `ssl=`; default: the Service. A pod that cannot be opened is left for another one, up
+    to three. Raises `OptionError` for `ssl=` without a name to verify; called, what PyMySQL raises, and `NoEndpoints`.
     """
 
     dbapi = pymysql

@@ -7,7 +7,7 @@
                 cursor.execute("SELECT …")
 
 Its own pool has one list of hosts and reopens all connections when that changes, so the pool is ours. Used of it: the
-pure Python `MySQLConnection`, whose `_get_connection` gives the socket: the one hook there is, and not a documented one.
+pure Python `MySQLConnection`, whose `_get_connection` gives the socket: the only hook, and not a documented one.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class _Socket(MySQLTCPSocket):
         try:
             self.sock = dial(endpoint, self._connection._patience)
         except OSError as error:
-            raise library.InterfaceError(errno=2003, values=(endpoint.address, endpoint.port, error)) from error
+            raise library.InterfaceError(errno=2003, values=(endpoint.address, endpoint.port, str(error))) from error
         self.sock.settimeout(self._connection_timeout)  # for TLS and login: 10 s unless given
         self._connection.let_go(Wire(self.sock))
 

@@ -19,6 +19,7 @@ from headlessconn.core.lane import Lanes
 from headlessconn.core.latency import Latencies
 from headlessconn.core.member import Member
 from headlessconn.core.membership import Membership
+from headlessconn.core.pick import TRIAL
 from headlessconn.core.placement import Placement
 from headlessconn.core.refresh import Refresh
 from headlessconn.core.room import Room
@@ -208,6 +209,11 @@ class Engine(Connections):
             self._checking.hurry(member, now)
         if found.suspects:
             self.refresh.hint(now)
+        for pick in found.hurry:
+            if pick.flags & TRIAL:  # judged now: its holder will cancel it, and that proves nothing
+                pick.flags &= ~TRIAL
+                self._health.trial_is_silent(pick.member, now)
+                self._care_at = self._next_care()
         self.outbox += tuple(map(Hurry, found.hurry))
 
     def take(self) -> tuple[Effect, ...]:

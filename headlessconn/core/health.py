@@ -150,6 +150,14 @@ class Health:
             else:
                 self.unenforced += 1
 
+    def trial_is_silent(self, member: Member, now: float) -> None:
+        """It was to show that it answers, and does not."""
+        member.trial = False
+        if member.state is State.EJECTED:
+            member.failed_at = now
+            member.why = "its trial is silent"
+            member.retry_at = outlier.sentence(member, self._options, now)
+
     def heard(self, member: Member, now: float) -> None:
         """A suspected member answers after all."""
         member.suspected = False

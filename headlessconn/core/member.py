@@ -58,7 +58,6 @@ class Member:
     penalty = 0  # of `in_flight`, requests that nobody sent (core/penalty.py)
     penalty_until = -inf
     heard_at = -inf  # when an answer of its began last
-    heads = 0  # how many answers of all members there had been then
     suspected = False  # of being silent: its next answer lifts that
     ejected_for_silence = False  # and nothing else: its next answer readmits it
     failed_at = -inf  # when evidence against it was seen last

@@ -25,17 +25,15 @@ class Pick:
     """It ends exactly once, by `Engine.ended`. `flags` are the bits above: one slot is cheaper to fill than five.
 
     lane     the kind of request, when its holder names one; without it the pod's silence says nothing
-    heads    how many answers of all members there had been when it was picked
     holder   whoever is to be told of `Hurry`: anything with a method `hurry()`
     """
 
-    __slots__ = ("flags", "heads", "holder", "lane", "member", "started_at")
+    __slots__ = ("flags", "holder", "lane", "member", "started_at")
 
-    def __init__(self, member: Member, now: float, heads: int = 0) -> None:
+    def __init__(self, member: Member, now: float) -> None:
         self.member = member
         self.started_at = now
         self.flags = 0
-        self.heads = heads
         self.lane: Lane | None = None
         self.holder: Any = None
 

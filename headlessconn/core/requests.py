@@ -123,7 +123,7 @@ class Requests:
         self.picks = member.picked = self.picks + 1
         member.in_flight += 1
         silence = self._silence
-        pick = Pick(member, now, silence.heads)
+        pick = Pick(member, now)
         self._owed[pick] = None
         if silence.look_at == inf:
             silence.look_at = now + SILENT_MIN
@@ -149,8 +149,8 @@ class Requests:
         if how is _OK:
             if self._verifying.reached(member, now):
                 self._rearm(now)
-            pick.flags |= CONNECTED
-            pick.started_at = member.connected_at = now  # a latency is the pod's own, without the dial
+            member.connected_at = now
+            self.sent(pick, now)
             if member.state is State.FAILING:
                 self._health.connected(member, now)
                 self._settle(now)
@@ -159,6 +159,11 @@ class Requests:
                 self._health.refused(member, how.value, now)
             self.refresh.hint(now)
             self._settle(now)
+
+    def sent(self, pick: Pick, now: float) -> None:
+        """It has a connection: its latency and its silence are the pod's own from now on, without the dial."""
+        pick.flags |= CONNECTED
+        pick.started_at = now
 
     def responded(self, pick: Pick, bad: bool, now: float, retry_after: float = 0.0) -> None:
         """The answer's head came: its latency is taken here, and whether it was good.
@@ -172,8 +177,7 @@ class Requests:
         pick.flags = flags | ANSWERED | CONNECTED
         member = pick.member
         self._answered_at = member.heard_at = now
-        silence = self._silence
-        silence.heads = member.heads = silence.heads + 1
+        self._silence.began.append(pick.started_at)
         self._owed.pop(pick, None)
         if pick.lane is not None:
             pick.lane.observe(now - pick.started_at)

@@ -7,6 +7,7 @@ patience, while it says nothing at all and others answer; else all are slow, and
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from math import inf
 
@@ -16,7 +17,9 @@ from headlessconn.core.pick import CONNECTED, HURRIED, TRIAL, Pick
 SILENT_MIN = 0.25  # seconds; a hiccup of a collector or one retransmission is shorter (RFC 8305 waits as long)
 SLOWER = 4.0  # times the 99th percentile of that kind of request
 ALONE = 4.0  # times more patience where only one answer is owed
-OTHERS = 5  # answers of others since the pod fell silent
+# Answers of others to requests that began since the pod fell silent. Those that were under way when all became slow at
+# once say nothing: at 400/s five of them may come after the last of one pod's.
+OTHERS = 5
 NEVER_SENT = 60.0  # seconds after which a pick that says nothing of a connection is not looked at any more
 
 
@@ -35,15 +38,15 @@ class Silence:
     only while something is owed.
 
     owed     picks without an answer yet, in the order of picking
-    heads    how many answers have begun, of all members
+    began    when the requests began that were answered last, of all members
     look_at  when `look` wants to be called; `inf` while nothing is owed
     """
 
-    __slots__ = ("heads", "look_at", "owed")
+    __slots__ = ("began", "look_at", "owed")
 
     def __init__(self) -> None:
         self.owed: dict[Pick, None] = {}
-        self.heads = 0
+        self.began: deque[float] = deque([-inf] * OTHERS, OTHERS)
         self.look_at = inf
 
     def look(self, now: float) -> Found:
@@ -70,7 +73,7 @@ class Silence:
             return
         trial = any(pick.flags & TRIAL for pick in picks)
         if not member.suspected and not trial:
-            if self.heads - max(oldest.heads, member.heads) < OTHERS:
+            if min(self.began) < silent_since:
                 return
             due = _overdue_at(picks, member.heard_at)
             if now < due:

@@ -91,6 +91,12 @@ class Pool:
             await one.give_back()
         return servers
 
+    async def dispose(self) -> None:
+        if isinstance(self.engine, AsyncEngine):
+            await self.engine.dispose()
+        else:
+            await asyncio.to_thread(self.engine.dispose)
+
     def shares(self) -> dict[str, int]:
         return {endpoint.address: count for endpoint, count in self.attached.connections.items()}
 

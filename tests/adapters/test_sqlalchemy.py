@@ -45,10 +45,7 @@ async def test_connections_are_spread_evenly_and_counted_until_they_are_closed(
         assert sorted(made.shares().values()) == [4, 4]
         members = made.attached.service.snapshot.members
         assert sorted(member.connections for member in members) == [4, 4]
-        if driver == "pymysql":
-            made.engine.dispose()
-        else:
-            await made.engine.dispose()
+        await made.dispose()
         assert made.shares() == {}
         assert sorted(member.connections for member in made.attached.service.snapshot.members) == [0, 0]
 
@@ -363,7 +360,7 @@ async def test_the_wrong_kind_of_service_or_driver_is_refused() -> None:
         (create_async_engine("mysql+aiomysql://"), sync.Client()),
     ):
         with pytest.raises(OptionError, match=r"option service: an Engine needs one for threads"):
-            attach(engine, client.service("mysql-read.data:3306"))  # type: ignore[arg-type]
+            attach(engine, client.service("mysql-read.data:3306"))
     with pytest.raises(OptionError, match="its driver is pysqlite"):
         attach(create_engine("sqlite://"), "mysql-read.data:3306")
 

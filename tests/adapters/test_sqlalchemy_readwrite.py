@@ -56,16 +56,13 @@ async def test_a_demoted_primary_gets_no_second_write(
         async with load(db.caller().write, workers=1) as first:
             await first.more(3)
         assert first.errors == []
-        refused: list[str] = []
+        marked: list[object] = []
 
         async def write() -> object:
             try:
                 return await db.caller().write()
             except sqlalchemy.exc.OperationalError as error:
-                assert error.retryable is True  # type: ignore[attr-defined]
-                assert error.orig is not None
-                assert error.orig.args[0] == 1290
-                refused.append(str(error))
+                marked.append(getattr(error, "retryable", False))
                 raise
 
         async with load(write, workers=3) as under:
@@ -86,6 +83,8 @@ async def test_a_demoted_primary_gets_no_second_write(
             await under.more(6)
         assert len(under.errors) <= 3 + 3, under.errors  # in flight, and one for each connection to the old one
         assert under.errors == [error for error in under.errors if "1290" in error]
+        assert all(marked)
+        assert len(marked) == len(under.errors)
         await until(lambda: db.primary_pods() == {mysql.primary.address})
         assert old.address not in db.primary_pods()
 
@@ -133,6 +132,8 @@ async def test_two_that_claim_it_are_said_and_the_choice_does_not_flap(
         mysql.replicas[0].ask("SET GLOBAL read_only = 0")
         for _ in range(3):  # connections that break have everybody asked again
             mysql.primary.kill_connections()
+            await until(lambda: not mysql.primary.connections())
+            await asyncio.sleep(0.05)  # what the server has to say of it reaches this loop
             assert await db.write() == 1
         await until(lambda: "split brain" in caplog.text)
         assert caplog.text.count("split brain") == 1
@@ -160,6 +161,7 @@ async def test_a_replica_that_stops_is_left_out_but_never_the_last(
     mysql: MySQLCluster, driver: str, one_name: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     stopped, other = mysql.replicas
+    caplog.set_level("INFO", "headlessconn")
     async with split(mysql, driver, one_name=one_name, max_lag=1.0, size=4) as db:
         await db.write()
         await db.fill(4)
@@ -172,9 +174,9 @@ async def test_a_replica_that_stops_is_left_out_but_never_the_last(
         await asyncio.sleep(1.5)
         assert await db.read() in {stopped.server_id, other.server_id}  # both are as old; the primary is not asked
         stopped.ask("START SLAVE")
-        await until(lambda: f"{stopped.address}:{mysql.port} is read from again" in caplog.text)
+        await until(lambda: f"{other.address}:{mysql.port} has stopped replicating" in caplog.text)
         await db.fill(4)
-        await until(lambda: db.replica_pods().keys() == {stopped.address})
+        assert set(db.replica_pods()) == {stopped.address}
 
 
 # --- readers see what was written

@@ -23,6 +23,7 @@ SPANS = [
     "eject_max",
     "check_interval",
     "outlier_interval",
+    "rebalance_over",
 ]
 PERCENTAGES = ["success_rate_enforcement", "failure_percentage_threshold", "failure_percentage_enforcement"]
 COUNTS = [
@@ -85,13 +86,22 @@ def test_a_limit_of_requests_in_flight_is_a_whole_number_or_none(value: object) 
         Options.of(None, {"max_in_flight": value})
 
 
+@pytest.mark.parametrize("name", ["max_age", "idle_timeout"])
+@pytest.mark.parametrize("value", [0, 0.5, -1, math.nan, math.inf, 1e9, "60", True])
+def test_an_age_is_a_span_or_none(name: str, value: object) -> None:
+    assert getattr(Options.of(None, {name: None}), name) is None
+    assert getattr(Options.of(None, {name: 60}), name) == 60
+    with pytest.raises(OptionError, match=f"option {name}: .* is not between 1 and"):
+        Options.of(None, {name: value})
+
+
 @pytest.mark.parametrize("name", ["refresh_min", "refresh_max", "lookup_timeout", "connect_timeout", "race_after"])
 def test_zero_is_no_span_between_tries(name: str) -> None:
     with pytest.raises(OptionError, match=name):
         Options.of(None, {name: 0})
 
 
-@pytest.mark.parametrize("name", ["hold_nx", "wait_for_endpoints", "consecutive_failures"])
+@pytest.mark.parametrize("name", ["hold_nx", "wait_for_endpoints", "consecutive_failures", "rebalance_over"])
 def test_zero_means_never(name: str) -> None:
     assert getattr(Options.of(None, {name: 0}), name) == 0
 

@@ -330,6 +330,18 @@ def test_a_move_opens_the_replacement_first() -> None:
     assert world.view.moves == 1
 
 
+def test_one_that_is_gone_before_its_replacement_came_is_not_filled_up_for_twice() -> None:
+    world = World("ab", min_size=2)
+    world.run(1.0)
+    slot = next(iter(world.pool.slots))
+    assert replace(world, slot, "b")
+    world.tell(world.pool.retire, slot, "moved")
+    world.run(5.0)
+    assert world.view.size == 2
+    assert world.view.opened == 3
+    assert world.view.moves == 1
+
+
 def test_a_busy_connection_moves_when_it_comes_back() -> None:
     world = World("ab", max_size=1)
     [slot] = world.fill(1)

@@ -176,6 +176,10 @@ class Lifecycle:
         self._end(slot, reason, how, now)
 
     def _end(self, slot: Slot, reason: str, how: How, now: float) -> None:
+        for dial in self._steps.dials():
+            if dial.replaces is slot:  # gone before its replacement came, which stands for it from now on
+                dial.replaces = None
+                self.size += 1
         self.figures.end(reason)
         self._steps.begin(slot, _CLOSING, now, self.rules.close_timeout)
         self.outbox.append(Close(slot, reason, how))

@@ -135,9 +135,9 @@ class Pooling(Lifecycle):
             if self.rules.max_age is not None:
                 slot.expires_at = now + self.rules.max_age * (1.0 + AGE_JITTER * (2.0 * self._random() - 1.0))
             old, slot.replaces = slot.replaces, None
+            self.figures.moves += slot.why not in ("", MAX_AGE)
             if old is not None:
                 self.size += 1
-                self.figures.moves += slot.why != MAX_AGE
                 self._let_go(old, slot.why, now)
             self._settle(slot, now)
         self._act(now)

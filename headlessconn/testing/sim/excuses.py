@@ -156,8 +156,8 @@ class Case:
                 first = trouble.sent_at + (SILENT_MIN if hedge is None else min(hedge, SILENT_MIN))
                 extras = self.client.extras
                 wanted.append(first)
-                wanted += [at + INSTANT for at in extras[bisect_left(extras, first) :] if at < trouble.ended_at]
-        return any(self._tokens(at) < 1.0 for at in wanted)
+                wanted += [at for at in extras[bisect_left(extras, first) :] if at < trouble.ended_at]
+        return any(self._tokens(at + INSTANT) < 1.0 for at in wanted)  # others may have asked at the same instant
 
     def _tokens(self, until: float) -> float:
         """How little this client's budget may have held at that moment, before it was asked."""

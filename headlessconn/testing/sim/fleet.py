@@ -143,7 +143,7 @@ class Process:
         said = self.engine.checked_out(link.conn, world.now)
         if self.engine.outbox:
             self._obey()
-        if link.over:
+        if link.conn not in self.links:
             return
         if said is not KEEP:
             self._close(link)
