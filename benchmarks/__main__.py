@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from benchmarks.figure import Figure, measure, table
 
-NAMES = ("requests", "engine", "pool", "threads", "memory", "follow", "dns", "importing", "simulation")
+NAMES = ("requests", "engine", "pool", "threads", "memory", "follow", "dns", "importing", "simulation", "sqlalchemy_pool")
 
 
 def main() -> int:

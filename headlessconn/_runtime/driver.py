@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any, Protocol, assert_never
 
 from headlessconn._runtime.checks import Checker
-from headlessconn._runtime.placing import OnRetire, OnWarm, Placing
+from headlessconn._runtime.placing import Found, OnRetire, OnWarm, Placing
 from headlessconn._runtime.source import Source
 from headlessconn.core.attempts import Attempts
 from headlessconn.core.claim import ConnId, Retire
@@ -131,8 +131,7 @@ class Driver(Placing):
         self._tell(lambda now: self.engine.overslept(seconds, now))
 
     def further(self, question: Callable[[float], Pick | None]) -> Pick | None:
-        """Ask an `Attempts` of this engine one of its questions: `driver.further(partial(attempts.after_dial, pick))`.
-        """
+        """Ask an `Attempts` of this engine one of its questions: `further(partial(attempts.after_dial, pick))`."""
         self._acquire()
         try:
             found = question(self._now())
@@ -149,6 +148,10 @@ class Driver(Placing):
         found = self.pick(avoid, safe)
         if isinstance(found, Pick) or found.all_avoided:
             return found
+        return await self._in_turn(lambda: self.pick(avoid, safe), wait)
+
+    async def _in_turn(self, question: Callable[[], Found | Nobody], wait: float | None) -> Found | Nobody:
+        """Wait in turn until the question is answered with somebody."""
         if self.engine.is_queue_full:
             raise self.engine.overloaded(0.0)
         limit = self.engine.options.wait_for_endpoints if wait is None else wait
@@ -157,8 +160,8 @@ class Driver(Placing):
         admitted = False
         while True:
             admitted = await self._admitted(began + limit, again=admitted)
-            found = self.pick(avoid, safe)
-            if isinstance(found, Pick) or found.all_avoided:
+            found = question()
+            if not isinstance(found, Nobody) or found.all_avoided:
                 return found
             if not admitted:
                 waited = self._now() - began

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from headlessconn.core.claim import Claim, ConnId, Keep, Retire
 from headlessconn.core.effects import Warm
 from headlessconn.core.endpoint import How, Key
 from headlessconn.core.engine import Engine
-from headlessconn.core.pick import Nobody
-from headlessconn.errors import NoEndpoints
+from headlessconn.core.pick import Nobody, Pick
 
 log = logging.getLogger("headlessconn")
 
 OnRetire: TypeAlias = Callable[[Retire], None]
 OnWarm: TypeAlias = Callable[[Claim], None]
+Found = TypeVar("Found", Pick, Claim)
 
 
 class Placing:
@@ -47,21 +47,12 @@ class Placing:
     async def claim(self, avoid: Collection[Key] = (), wait: float | None = None) -> Claim | Nobody:
         """A place, waiting for an endpoint if need be: `wait` seconds, by default `wait_for_endpoints`.
 
-        Nobody only when `avoid` names all there are. Raises `NoEndpoints`, `ClosedError`.
+        Nobody only when `avoid` names all there are. Raises `NoEndpoints`, `Overloaded`, `ClosedError`.
         """
         found = self.place(avoid)
         if isinstance(found, Claim) or found.all_avoided:
             return found
-        limit = self.engine.options.wait_for_endpoints if wait is None else wait
-        began = self._now()
-        limit = max(limit, self.engine.fresh_in(began))
-        while True:
-            admitted = await self._admitted(began + limit)
-            found = self.place(avoid)
-            if isinstance(found, Claim) or found.all_avoided:
-                return found
-            if not admitted:
-                raise self._no_endpoints(self._now() - began)
+        return await self._in_turn(lambda: self.place(avoid), wait)
 
     def opened(
         self, claim: Claim, *, pushes: bool = False, on_retire: OnRetire | None = None, on_warm: OnWarm | None = None
@@ -143,8 +134,5 @@ class Placing:
     def _obey(self) -> None:
         raise NotImplementedError
 
-    async def _admitted(self, deadline: float) -> bool:
-        raise NotImplementedError
-
-    def _no_endpoints(self, waited: float, wanted: int = 1) -> NoEndpoints:
+    async def _in_turn(self, question: Callable[[], Found | Nobody], wait: float | None) -> Found | Nobody:
         raise NotImplementedError

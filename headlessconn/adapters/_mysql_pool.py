@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from math import inf
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 from headlessconn import errors
 from headlessconn._runtime.pooling import Runner
@@ -63,7 +63,11 @@ class Library:
     is_dead: Callable[[Any], bool]
     is_open: Callable[[Any], bool]
     error: type[Exception]
-    no_connection: Callable[[errors.NoEndpoints | errors.PoolTimeout], Exception]
+    no_connection: Callable[[errors.NoEndpoints | errors.NoPrimary | errors.PoolTimeout], Exception]
+
+
+Greet: TypeAlias = Callable[[Endpoint, Any], Awaitable[None]]
+"""Called with each new connection; what it raises means that this one will not do."""
 
 
 def split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -76,9 +80,15 @@ class Opener:
     """Opens connections to the pods of one service, and closes them."""
 
     def __init__(
-        self, library: Library, service: Service, server_hostname: str | None, arguments: dict[str, Any]
+        self,
+        library: Library,
+        service: Service,
+        server_hostname: str | None,
+        arguments: dict[str, Any],
+        greet: Greet | None = None,
     ) -> None:
         self._library = library
+        self._greet = greet
         self._arguments = dict(arguments)
         self._arguments.setdefault("connect_timeout", CONNECT_TIMEOUT)
         context = context_of(self._arguments.pop("ssl", None))
@@ -103,6 +113,12 @@ class Opener:
         sock = transport.get_extra_info("socket")
         if sock is not None:
             notice_vanished(sock, sends_files=bool(self._arguments.get("local_infile")))
+        if self._greet is not None:
+            try:
+                await self._greet(endpoint, connection)
+            except BaseException:
+                transport.abort()
+                raise
         return connection
 
     async def close(self, connection: Any) -> None:
@@ -136,16 +152,17 @@ class FollowingPool:
         self,
         library: Library,
         service: Service,
-        client: Client,
+        own: Client | None,
         server_hostname: str | None,
         echo: bool,
         settings: Mapping[str, Any],
+        greet: Greet | None = None,
     ) -> None:
         rules, arguments = split(settings)
         self.library = library
-        self._client = client
+        self._own = own
         self._echo = echo
-        self._opener = opener = Opener(library, service, server_hostname, arguments | {"echo": echo})
+        self._opener = opener = Opener(library, service, server_hostname, arguments | {"echo": echo}, greet)
         self._pool: OurPool[Any] = service.pool(
             open=opener.open,
             close=opener.close,
@@ -208,14 +225,15 @@ class FollowingPool:
             runner.obey()
 
     async def wait_closed(self) -> None:
-        """Wait until every connection is back and closed; then the client that it made ends."""
+        """Wait until every connection is back and closed; then the client ends, if it is its own."""
         if self._closed:
             return
         if not self._closing:
             raise RuntimeError(".wait_closed() should be called after .close()")
         await self._pool.aclose(inf)
         self._closed = True
-        await self._client.aclose()
+        if self._own is not None:
+            await self._own.aclose()
 
     async def clear(self) -> None:
         """Close all that nobody has in hand."""
@@ -383,7 +401,7 @@ async def make_pool(
 
 
 async def _found(
-    service: str | Target | Service | None, named: dict[str, Any], settings: dict[str, Any], client: Client
+    service: str | Target | Service | None, named: Mapping[Any, Any], settings: dict[str, Any], client: Client
 ) -> Service | Literal["pass"]:
     if service is None and settings.get("unix_socket"):
         return PASS

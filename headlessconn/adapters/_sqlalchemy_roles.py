@@ -54,7 +54,7 @@ class Replication:
         self._listed: dict[Key, Endpoint] = {}
         self._others: dict[Key, Endpoint] = {}
         self._last: dict[Key, str] = {}  # what each pod said, in words
-        self._split: tuple[Key, ...] = ()
+        self._split: tuple[Key, ...] = ()  # who has been said to claim it beside one another
 
     # ---- the facts ---------------------------------------------------------------------------------------------
 
@@ -72,6 +72,8 @@ class Replication:
         is_writable = _mysql.is_writable(row)
         with self._lock:
             self._last[endpoint.key] = "it takes writes" if is_writable else READ_ONLY
+            if not is_writable and endpoint.key in self._split:
+                self._split = ()
             self._roles.told(endpoint.key, is_writable)
             self._settle()
         return is_writable
@@ -87,11 +89,11 @@ class Replication:
         now = self._roles.settle(self._listed, self._others)
         split = self._roles.split
         if split and split != self._split:
+            self._split = split
             names = ", ".join(str(self._endpoint(key)) for key in split)
             log.error(
                 "%s: split brain: %s all take writes; %s gets ours", self.name, names, now and self._endpoint(now)
             )
-        self._split = split
         if now is not None and now != before:
             log.info("%s: %s is the primary", self.name, self._endpoint(now))
             if self.is_one:

@@ -38,12 +38,13 @@ log = logging.getLogger("headlessconn")
 
 TRIES = 3  # pods for one connection, as for a request that was not sent
 TCP_TIMEOUT = 1.0  # seconds; `PooledDB` dials under the lock of its whole pool
+QUICK = 0.3  # seconds, while there is another pod to try
 
 
 class Creator:
     """What `PooledDB(creator, ping=creator.ping)` is given. Any number of pools may share one.
 
-    `arguments` are those of `pymysql.connect`; `connect_timeout` is 1 s unless given. `server_hostname`: whom
+    `arguments` are those of `pymysql.connect`; `connect_timeout` is 1 s unless given, for the last pod to try. `server_hostname`: whom
     certificates must name with `ssl=`; default: the Service. A pod that cannot be opened is left for another one, up
     to three. Raises `OptionError` for `ssl=` without a name to verify; called, what PyMySQL raises, and `NoEndpoints`.
     """
@@ -69,8 +70,11 @@ class Creator:
                 lease.failed(asyncio.CancelledError())
                 assert last is not None
                 raise last
+            skipped = {*tried, *held_back, lease.endpoint}
+            is_last = len(tried) == TRIES - 1 or skipped.issuperset(self._service.snapshot.endpoints)
+            patience = {} if is_last else {"connect_timeout": QUICK}
             try:
-                connection = _Leased(lease, self._name, self._arguments)
+                connection = _Leased(lease, self._name, self._arguments | patience)
             except Exception as error:
                 last = error
                 self._failed(lease.endpoint, error)

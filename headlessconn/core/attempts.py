@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from headlessconn.core.endpoint import Key
 from headlessconn.core.engine import Engine
-from headlessconn.core.pick import Pick
+from headlessconn.core.pick import HURRIED, Pick
 
 DIALS = 8  # pods dialled for one request: with one READY left among many dead, the dead are FAILING after one refusal
 ABREAST = 3  # dials under way at once for one request (design: up to three)
@@ -77,14 +77,14 @@ class Attempts:
 
     def beside_dial(self, now: float) -> Pick | None:
         """Its dial is silent: a different pod beside it, if the budget allows."""
-        if len(self.open) >= ABREAST or len(self.tried) >= DIALS or self.sent or self._is_late(now):
+        if len(self.open) >= ABREAST or len(self.tried) >= DIALS or any(self.open.values()) or self._is_late(now):
             return None
         return self._paid(now)
 
     def after_break(self, pick: Pick, now: float) -> Pick | None:
         """It was sent, and broke without a byte of an answer: once more, on another pod first, if that is safe."""
         self._left(pick)
-        if self.open or not self._may_send(now):
+        if self._is_enough() or not self._may_send(now):
             return None
         if not self._may_pay(now):
             return None
@@ -97,7 +97,7 @@ class Attempts:
     def after_bad(self, pick: Pick, now: float) -> Pick | None:
         """The pod answered that it is in trouble: another one, if that is safe and there is one."""
         self._left(pick)
-        if self.open or not self._may_send(now):
+        if self._is_enough() or not self._may_send(now):
             return None
         return self._paid(now)
 
@@ -116,6 +116,10 @@ class Attempts:
     def _left(self, pick: Pick) -> None:
         if not self.open.pop(pick, True):
             self.sent += 1
+
+    def _is_enough(self) -> bool:
+        """Whether those under way may be waited for: not if all of them are known to be silent."""
+        return any(not pick.flags & HURRIED for pick in self.open)
 
     def _may_send(self, now: float) -> bool:
         return self._rules.repeatable and self.sent < SENT and not self._is_late(now)

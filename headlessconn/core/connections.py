@@ -36,6 +36,7 @@ class Connections(Requests):
         The claim ends exactly once, by `opened` or `failed`.
         """
         self.used_at = now
+        self._turn = False  # if it was the caller's, who has waited: he takes no room of requests
         if self.idle:
             self._wake_from_idleness(now)
         if now < self._fresh_until:

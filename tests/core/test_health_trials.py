@@ -57,7 +57,7 @@ def test_good_service_undoes_one_doubling_every_ten_seconds() -> None:
     assert play.view("b").retry_in == 4.0, "8 without forgiveness"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("how", [How.CANCELLED, How.LOCAL, How.CALLER, How.RESET_REUSED])
+@pytest.mark.parametrize("how", [How.CANCELLED, How.CALLER, How.RESET_REUSED])
 def test_a_trial_that_proves_nothing_makes_room_for_the_next(how: How) -> None:
     play = Play()
     play.sour("b")
@@ -67,6 +67,29 @@ def test_a_trial_that_proves_nothing_makes_room_for_the_next(how: How) -> None:
     play.ended(trial, how)
     assert play.state("b") is State.EJECTED
     assert play.pick().flags & TRIAL
+
+
+def test_a_trial_that_our_own_trouble_ended_is_not_repeated_at_once() -> None:
+    """Without descriptors each would fail, where the other pods have kept connections that need none."""
+    play = Play()
+    play.sour("b")
+    play.until(1.0)
+    play.ended(play.pick(), How.LOCAL)
+    assert not play.pick().flags & TRIAL
+    play.until(play.now + 1.0)
+    assert play.pick().flags & TRIAL
+
+
+def test_a_trial_that_was_overtaken_after_its_usual_time_has_failed() -> None:
+    play = Play()
+    play.sour("b")
+    play.until(1.0)
+    trial = play.pick()
+    play.dialled(trial, How.OK)
+    play.until(play.now + 0.3)
+    play.ended(trial, How.CANCELLED)
+    assert not play.pick().flags & TRIAL
+    assert play.state("b") is State.EJECTED
 
 
 def test_only_a_request_that_may_be_repeated_serves_as_a_trial() -> None:

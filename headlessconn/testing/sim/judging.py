@@ -33,13 +33,13 @@ def judge(plan: Plan, run: Run, excused: Counter[str] | None = None) -> list[str
         known = Known.of(client, plan.options.hold_nx)
         rules = (
             _gone(run, client, known),
-            _told_the_law(client),
+            told_the_law(client),
             _ended(client),
-            _asked(client),
+            asked_in_time(client, SECONDS),
             _ejected(plan, client),
             _left_alone(client),
             _with_cause(plan, run, client),
-            _within_budget(client),
+            within_budget(client),
             _bounded(plan, client),
             _not_failed(plan, run, client, known, excused),
         )
@@ -58,7 +58,7 @@ def _gone(run: Run, client: SimClient, known: Known) -> Iterator[str]:
                 break
 
 
-def _told_the_law(client: SimClient) -> Iterator[str]:
+def told_the_law(client: SimClient) -> Iterator[str]:
     if client.unarmed:
         yield f"no wake-up was armed after {client.unarmed} calls"
     if client.begun != client.finished or client.begun != client.engine.picks:
@@ -75,7 +75,7 @@ def _ended(client: SimClient) -> Iterator[str]:
                 yield f"request {request.id} of {request.at:.3f} waited until {request.ended_at:.3f}"
 
 
-def _asked(client: SimClient) -> Iterator[str]:
+def asked_in_time(client: SimClient, seconds: float) -> Iterator[str]:
     """Look-ups: one at a time, never closer than refresh_min, never further apart than refresh_max."""
     if client.overlapping:
         yield f"{client.overlapping} look-ups began while another was under way"
@@ -87,7 +87,7 @@ def _asked(client: SimClient) -> Iterator[str]:
         if after - ended > client.options.refresh_max + SLACK + still:
             yield f"a look-up ended at {ended:.3f}, the next began at {after:.3f}: further than refresh_max"
     last = client.asked[-1] if client.asked else 0.0
-    if SECONDS - last > client.options.refresh_max + client.options.lookup_timeout + SLACK + still:
+    if seconds - last > client.options.refresh_max + client.options.lookup_timeout + SLACK + still:
         yield f"no look-up after {last:.3f}"
 
 
@@ -142,7 +142,7 @@ def _with_cause(plan: Plan, run: Run, client: SimClient) -> Iterator[str]:
                 yield f"{pods[-1].name} was well, and became {move.after.value} at {at:.3f}: {move.why}"
 
 
-def _within_budget(client: SimClient) -> Iterator[str]:
+def within_budget(client: SimClient) -> Iterator[str]:
     """Attempts beyond those asked for: 20 % of requests and one a second, saved up for ten seconds at most."""
     times = client.firsts
     busiest = max((bisect_left(times, at + 1.0) - index for index, at in enumerate(times)), default=0)

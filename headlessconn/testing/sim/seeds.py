@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headlessconn.core.member import MOVES
-from headlessconn.testing.sim import judging, refreshing, troubles
+from headlessconn.testing.sim import crowds, judging, refreshing, troubles
 from headlessconn.testing.sim.run import Run
 from headlessconn.testing.sim.shrinking import Judge, faults
 from headlessconn.testing.sim.tallies import Tally, counting, name
@@ -27,6 +27,7 @@ class Family:
 
 
 FAMILIES = {
+    "crowd": Family(crowds.Plan.of, crowds.judge, crowds.KINDS),
     "refresh": Family(refreshing.Plan.of, refreshing.judge),
     "trouble": Family(troubles.Plan.of, judging.judge, (*troubles.KINDS, *map(name, MOVES))),
 }

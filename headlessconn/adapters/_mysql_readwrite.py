@@ -1,0 +1,312 @@
+"""Writes to the primary, reads from the replicas, over the pools of aiomysql and asyncmy.
+
+The primary's pool leads to one pod. Who that is decides `core.roles`, by what pods say of themselves; when it changes,
+the pool is left behind, its connections end as they come back, and the next pod gets a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Literal, Self
+
+from headlessconn import errors
+from headlessconn.adapters import _mysql
+from headlessconn.adapters._mysql_hosts import with_port
+from headlessconn.adapters._mysql_pool import POOL_OPTIONS, UNLIMITED, FollowingPool, Library, Opener, split
+from headlessconn.client import Client, Service
+from headlessconn.core.endpoint import Endpoint, Key
+from headlessconn.core.roles import READ_ONLY, Roles
+from headlessconn.core.target import Target
+from headlessconn.options import Options
+
+log = logging.getLogger("headlessconn")
+
+PACE = 0.25  # seconds between rounds of asking, while somebody waits for a primary
+ASK_TIMEOUT = 2.0  # seconds for a login and one question
+
+
+class ReadWriteBase:
+    """What `ReadWrite` of both adapters is. See there."""
+
+    _library: Library
+
+    def __init__(
+        self,
+        primary: str | Target,
+        replicas: str | Target | None = None,
+        *,
+        probe_role: bool = False,
+        on_no_replica: Literal["primary", "fail"] = "primary",
+        minsize: int = 0,
+        maxsize: int = 10,
+        echo: bool = False,
+        pool_recycle: int = -1,
+        server_hostname: str | None = None,
+        options: Options | None = None,
+        **settings: Any,
+    ) -> None:
+        target = with_port(Target.parse(primary))
+        if replicas is None and not probe_role:
+            raise errors.OptionError(
+                "probe_role",
+                f"{target} is the only name, so only the pods can say which of them takes writes",
+                'ReadWrite("mysql.data:3306", probe_role=True), or replicas="mysql-read.data:3306"',
+            )
+        if on_no_replica not in ("primary", "fail"):
+            raise errors.OptionError("on_no_replica", f"{on_no_replica!r} is neither", '"primary" or "fail"')
+        self._client = Client(options or POOL_OPTIONS)
+        self._wait = self._client.options.wait_for_endpoints
+        self._writes: Service = self._client.service(target)
+        self._reads = self._writes if replicas is None else self._client.service(with_port(Target.parse(replicas)))
+        self._probes = probe_role
+        self._falls_back = on_no_replica == "primary"
+        self._hostname = server_hostname
+        self._echo = echo
+        idle = pool_recycle if pool_recycle > -1 else None
+        rules = {"min_size": minsize, "max_size": maxsize or UNLIMITED, "idle_timeout": idle}
+        self._settings: Mapping[str, Any] = rules | settings
+        _, arguments = split(settings)
+        self._asker = Opener(self._library, self._writes, server_hostname, arguments)
+        self._roles = Roles()
+        self._said: dict[Key, str] = {}
+        self._split: tuple[Key, ...] = ()
+        self._pools: dict[Key, FollowingPool] = {}  # the primary's; those of former ones end in `_tasks`
+        self._replica_pool: FollowingPool | None = None
+        self._finding: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ---- use ---------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def primary(self) -> AsyncIterator[Any]:
+        """A connection to the pod that takes writes, as `async with db.primary() as connection:`.
+
+        Raises `NoPrimary` (retryable) when no pod takes writes for `wait_for_endpoints` seconds; what the library
+        raises. An error by which a pod says that it takes no writes has `error.retryable = True`.
+        """
+        endpoint, pool = await self._acquired()
+        async with pool as connection:
+            try:
+                yield connection
+            except Exception as error:
+                await self._judge(endpoint, error)
+                raise
+
+    @asynccontextmanager
+    async def replica(self) -> AsyncIterator[Any]:
+        """A connection to read by, as `async with db.replica() as connection:`. With one name for all pods it may lead
+        to the primary too."""
+        self._begin()
+        taking = self._reading().acquire()
+        if self._falls_back and self._has_no_replica():
+            async with self.primary() as connection:
+                yield connection
+            return
+        try:
+            connection = await taking.__aenter__()
+        except self._library.error as error:
+            if not self._falls_back or isinstance(error.__cause__, errors.PoolTimeout):
+                raise
+            log.debug("%s: no replica (%s), the primary serves", self._reads.target, error)
+        else:
+            try:
+                yield connection
+            except BaseException as error:
+                taking.end(error)
+                raise
+            taking.end(None)
+            return
+        async with self.primary() as connection:
+            yield connection
+
+    @property
+    def primary_endpoint(self) -> Endpoint | None:
+        """Who takes writes, as far as is known."""
+        key = self._roles.primary
+        return None if key is None else Endpoint.of(key)
+
+    # ---- life --------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._begin()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the pools, once their connections are back, and the client."""
+        keeper, self._keeper = self._keeper, None
+        for task in (keeper, self._finding):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        pools = [*self._pools.values(), *([self._replica_pool] if self._replica_pool is not None else [])]
+        self._pools.clear()
+        for pool in pools:
+            pool.close()
+        await asyncio.gather(*(pool.wait_closed() for pool in pools), *self._tasks)
+        await self._client.aclose()
+
+    def _begin(self) -> None:
+        if self._keeper is None:
+            self._writes.driver()  # raises for a client that is closed
+            self._keeper = self._spawn(self._follow())
+
+    def _reading(self) -> FollowingPool:
+        if self._replica_pool is None:
+            self._replica_pool = self._pool_of(self._reads, self._hostname)
+        return self._replica_pool
+
+    def _pool_of(self, service: Service, hostname: str | None, *, greets: bool = False) -> FollowingPool:
+        greet = self._greet if greets else None
+        return FollowingPool(self._library, service, None, hostname, self._echo, self._settings, greet)
+
+    def _has_no_replica(self) -> bool:
+        snapshot = self._reads.snapshot
+        return snapshot.answer is not None and not snapshot.endpoints
+
+    # ---- the primary's pool -------------------------------------------------------------------------------------
+
+    async def _acquired(self) -> tuple[Endpoint, Any]:
+        """A connection, as the rest of its `async with`."""
+        self._begin()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            endpoint = await self._who(began)
+            pool = self._pools.get(endpoint.key)
+            if pool is None:
+                service = self._client.service(f"static:///{endpoint}")
+                pool = self._pools[endpoint.key] = self._pool_of(service, self._name, greets=True)
+            taking = pool.acquire()
+            try:
+                connection = await taking.__aenter__()
+            except errors.ClosedError:
+                continue  # it is not the primary any more
+            except self._library.error as error:
+                if not isinstance(error, _NotPrimary) and _mysql.code_of(error) != _mysql.READ_ONLY_OPTION:
+                    raise
+                continue
+            return endpoint, _Rest(taking, connection)
+
+    @property
+    def _name(self) -> str | None:
+        return self._hostname or self._writes.target.host or None
+
+    async def _greet(self, endpoint: Endpoint, connection: Any) -> None:
+        row = await self._row(connection)
+        self._answered(endpoint, row)
+        if not _mysql.is_writable(row):
+            raise self._library.error(_mysql.READ_ONLY_OPTION, f"{endpoint} takes no writes (read_only)")
+
+    async def _judge(self, endpoint: Endpoint, error: Exception) -> None:
+        refused = _mysql.refuses_writes(error)
+        if refused is None:  # 1792: its transaction may have been begun READ ONLY
+            await self._ask(endpoint)
+            refused = self._roles.unwelcome(endpoint.key) == READ_ONLY
+        if refused:
+            error.retryable = True  # type: ignore[attr-defined]
+            self._roles.told(endpoint.key, False)
+            self._said[endpoint.key] = READ_ONLY
+            self._settle()
+            self._look_again()
+        elif _mysql.is_lost(error):
+            self._look_again()
+
+    # ---- who is who --------------------------------------------------------------------------------------------
+
+    async def _who(self, began: float) -> Endpoint:
+        loop = asyncio.get_running_loop()
+        while self._roles.primary is None:
+            left = began + self._wait - loop.time()
+            if left <= 0.0:
+                asked = [(str(one), self._said.get(one.key, "not asked yet")) for one in self._candidates()]
+                error = errors.NoPrimary(str(self._writes.target), loop.time() - began, asked)
+                raise self._library.no_connection(error) from error
+            await asyncio.wait([self._look_again()], timeout=left)
+        return Endpoint.of(self._roles.primary)
+
+    def _look_again(self) -> asyncio.Task[None]:
+        """Ask who is who; one round at a time, for all who want to know."""
+        if self._finding is None or self._finding.done():
+            self._finding = self._spawn(self._find())
+        return self._finding
+
+    async def _find(self) -> None:
+        for service in {self._writes, self._reads} if self._probes else {self._writes}:
+            await service.driver().first_word()
+        pending = {asyncio.ensure_future(self._ask(one)) for one in self._candidates()}
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            self._settle()
+            if self._roles.primary is not None and not pending:
+                break
+        self._settle()
+        if self._roles.primary is None:
+            self._hint()
+            await asyncio.sleep(PACE)
+
+    async def _ask(self, endpoint: Endpoint) -> None:
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT):
+                connection = await self._asker.open(endpoint)
+                try:
+                    self._answered(endpoint, await self._row(connection))
+                finally:
+                    await self._asker.close(connection)
+        except Exception as error:
+            self._said[endpoint.key] = _mysql.said(error)
+            self._roles.lost(endpoint.key)
+
+    async def _row(self, connection: Any) -> Any:
+        async with connection.cursor() as cursor:
+            await cursor.execute(_mysql.ROLE)
+            return await cursor.fetchone()
+
+    def _answered(self, endpoint: Endpoint, row: Any) -> None:
+        is_writable = _mysql.is_writable(row)
+        self._said[endpoint.key] = "it takes writes" if is_writable else READ_ONLY
+        self._roles.told(endpoint.key, is_writable)
+        self._settle()
+
+    def _candidates(self) -> list[Endpoint]:
+        listed = list(self._writes.snapshot.endpoints)
+        others = self._reads.snapshot.endpoints if self._probes and self._reads is not self._writes else ()
+        return [*listed, *(one for one in others if one not in listed)]
+
+    def _settle(self) -> None:
+        listed = [one.key for one in self._writes.snapshot.endpoints]
+        before = self._roles.primary
+        now = self._roles.settle(listed, [one.key for one in self._candidates()])
+        if self._roles.split and self._roles.split != self._split:
+            names = ", ".join(str(Endpoint.of(key)) for key in self._roles.split)
+            log.error("%s: split brain: %s all take writes; %s gets ours", self._writes.target, names, now and Endpoint.of(now))
+        self._split = self._roles.split
+        if now is not None and now != before:
+            log.info("%s: %s is the primary", self._writes.target, Endpoint.of(now))
+        for key in [key for key in self._pools if key != now]:
+            left = self._pools.pop(key)
+            left.close()
+            self._spawn(left.wait_closed())
+
+    def _hint(self) -> None:
+        driver = self._writes.driver()
+        driver._tell(driver.engine.refresh.hint)
+
+    async def _follow(self) -> None:
+        """DNS says something else: ask again."""
+        async for _ in self._writes.changes():
+            self._settle()
+            if self._roles.is_asked_for([one.key for one in self._writes.snapshot.endpoints]):
+                self._look_again()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
