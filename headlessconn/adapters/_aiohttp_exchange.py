@@ -25,7 +25,7 @@ from aiohttp.payload import BytesPayload
 
 from headlessconn.core.attempts import RETRIED, Attempts, Rules
 from headlessconn.core.endpoint import How
-from headlessconn.core.pick import ENDED, Pick
+from headlessconn.core.pick import ENDED, HURRIED, Pick
 
 if TYPE_CHECKING:
     from headlessconn.adapters._aiohttp_dials import Dials
@@ -36,6 +36,8 @@ IDEMPOTENT = frozenset(
     {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
 )  # RFC 9110 9.2.2; aiohttp repeats these too
 IDEMPOTENCY_KEY = "Idempotency-Key"  # draft-ietf-httpapi-idempotency-key-header: the server drops the second one
+
+AGAIN = 0.25  # seconds after which a silent request is looked at again, when nothing could be done for it
 
 _OK = How.OK
 
@@ -178,10 +180,12 @@ class Exchange:
 
     def hurry(self) -> None:
         """The pod of this request fell silent (`Hurry`), or the time to hedge has come."""
+        self.pick.flags |= HURRIED
         if self.response is None and not self.done and may_repeat(self.req, self.protocol):
             if self.copies is None:
                 self.copies = Copies(self)
-            self.copies.beside()
+            if not self.copies.beside():  # no other pod, or nothing left in the budget: that may change
+                self.hedge = asyncio.get_running_loop().call_later(AGAIN, self.hurry)
 
     async def instead_of(self, error: BaseException, response: ClientResponse) -> ClientResponse | None:
         """The answer of another pod, where this one's exchange broke before its answer began."""
@@ -217,6 +221,7 @@ class Copy(Exchange):
     __slots__ = ()
 
     def hurry(self) -> None:
+        self.pick.flags |= HURRIED
         if self.response is None and not self.done and self.copies is not None:
             self.copies.beside()
 
@@ -243,11 +248,12 @@ class Copies:
         self._waiting: asyncio.Future[None] | None = None  # the caller, once his own attempt is over
         self._ended = False
 
-    def beside(self) -> None:
-        """One beside those that are silent."""
+    def beside(self) -> bool:
+        """One beside those that are silent; False when none is under way."""
         self._send(self._attempts.beside)
         if self._tasks and self._waiting is None and self._first.connector.is_full:
             self._overtake()  # the copy would wait for the very place that the silent attempt holds
+        return bool(self._tasks)
 
     async def after_break(self, overtaken: bool) -> ClientResponse | None:
         """What comes instead of the first attempt, which is over."""

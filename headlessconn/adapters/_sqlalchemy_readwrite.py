@@ -19,10 +19,10 @@ from headlessconn.adapters import _mysql
 from headlessconn.adapters._sqlalchemy_async import AsyncHooks, AsyncOpener
 from headlessconn.adapters._sqlalchemy_dial import Dialling, Line, dialling
 from headlessconn.adapters._sqlalchemy_errors import NoEndpoints
-from headlessconn.adapters._sqlalchemy_roles import PACE, TICK, Replicas, filtered, hint, position_of, to_primary
+from headlessconn.adapters._sqlalchemy_roles import PACE, ROUND, TICK, Replicas, filtered, hint, position_of, to_primary
 from headlessconn.adapters._sqlalchemy_split import GTID_TIMEOUT, STICKY, OnNoReplica, Split, is_running, questions
 from headlessconn.client import Client
-from headlessconn.core.endpoint import Endpoint
+from headlessconn.core.endpoint import Endpoint, Key
 from headlessconn.core.target import Target
 from headlessconn.core.writes import AfterWrite, Token
 from headlessconn.options import Options
@@ -121,6 +121,7 @@ class ReadWrite:
         replication.changed = self._push
         self._finding: asyncio.Task[None] | None = None
         self._asked_at = -PACE
+        self._asking: dict[Key, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -302,9 +303,13 @@ class ReadWrite:
             await self._look()
         except TimeoutError:
             return  # DNS is silent: there is nobody to ask
-        pending: set[asyncio.Task[None]] = {self._spawn(self._ask(one)) for one in self._replication.candidates()}
-        while pending and self._replication.primary is None:
-            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for endpoint in self._replication.to_ask():
+            if endpoint.key not in self._asking:
+                self._asking[endpoint.key] = self._spawn(self._ask(endpoint))
+        # A pod that is silent is waited for in the rounds after this one; others may have been promoted meanwhile.
+        ends_at = self._asked_at + ROUND
+        while self._asking and self._replication.primary is None and (left := ends_at - loop.time()) > 0:
+            await asyncio.wait(self._asking.values(), timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
     async def _ask(self, endpoint: Endpoint) -> None:
         try:
@@ -313,6 +318,8 @@ class ReadWrite:
             self._replication.silent(endpoint, error)
         else:
             self._replication.answered(endpoint, row)
+        finally:
+            self._asking.pop(endpoint.key, None)
 
     # ---- the keeper --------------------------------------------------------------------------------------------
 

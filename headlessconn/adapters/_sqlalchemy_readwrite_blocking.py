@@ -22,9 +22,9 @@ from headlessconn.adapters import _mysql
 from headlessconn.adapters._sqlalchemy_blocking import BlockingHooks, BlockingOpener
 from headlessconn.adapters._sqlalchemy_dial import Dialling, Line, dialling
 from headlessconn.adapters._sqlalchemy_errors import NoEndpoints
-from headlessconn.adapters._sqlalchemy_roles import PACE, TICK, Replicas, filtered, hint, position_of, to_primary
+from headlessconn.adapters._sqlalchemy_roles import PACE, ROUND, TICK, Replicas, filtered, hint, position_of, to_primary
 from headlessconn.adapters._sqlalchemy_split import GTID_TIMEOUT, STICKY, OnNoReplica, Split, is_running, questions
-from headlessconn.core.endpoint import Endpoint
+from headlessconn.core.endpoint import Endpoint, Key
 from headlessconn.core.target import Target
 from headlessconn.core.writes import AfterWrite, Token
 from headlessconn.options import Options
@@ -33,7 +33,7 @@ from headlessconn.sync import Client
 log = logging.getLogger("headlessconn")
 
 ASKERS = 8  # threads that ask pods: none as long as nobody is asked
-ROUND = 10.0  # seconds for a round of asking, beyond which nobody waits for it
+PATIENCE = 10.0  # seconds: what a pod does not say until then it does not say
 
 
 class BlockingReadWrite:
@@ -99,6 +99,8 @@ class BlockingReadWrite:
         self._lock = threading.Lock()
         self._finding: threading.Event | None = None
         self._asked_at = -PACE
+        self._asking: set[Key] = set()
+        self._heard = threading.Condition()
         self._is_kept = False
         self._closed = threading.Event()
 
@@ -249,7 +251,7 @@ class BlockingReadWrite:
             if under_way is None:
                 self._finding = threading.Event()
         if under_way is not None:
-            under_way.wait(ROUND)
+            under_way.wait(PATIENCE)
             return
         try:
             self._ask_all()
@@ -263,20 +265,15 @@ class BlockingReadWrite:
         self._closed.wait(max(0.0, self._asked_at + PACE - time.monotonic()))
         self._asked_at = time.monotonic()
         self._look()
-        candidates = self._replication.candidates()
-        answers: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for endpoint in candidates:
-            self._workers.submit(partial(self._ask, endpoint, answers))
-        deadline = time.monotonic() + ROUND
-        for _ in candidates:
-            try:
-                answers.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return
-            if self._replication.primary is not None:
-                return
+        for endpoint in self._replication.to_ask():
+            if endpoint.key not in self._asking:
+                self._asking.add(endpoint.key)
+                self._workers.submit(partial(self._ask, endpoint))
+        # A pod that is silent is waited for in the rounds after this one; others may have been promoted meanwhile.
+        with self._heard:
+            self._heard.wait_for(lambda: not self._asking or self._replication.primary is not None, ROUND)
 
-    def _ask(self, endpoint: Endpoint, answers: queue.SimpleQueue[None]) -> None:
+    def _ask(self, endpoint: Endpoint) -> None:
         try:
             [row] = self._hooks[0].ask(endpoint, _mysql.ROLE)
         except Exception as error:
@@ -284,7 +281,9 @@ class BlockingReadWrite:
         else:
             self._replication.answered(endpoint, row)
         finally:
-            answers.put(None)
+            with self._heard:
+                self._asking.discard(endpoint.key)
+                self._heard.notify_all()
 
     # ---- the keeper --------------------------------------------------------------------------------------------
 
@@ -313,7 +312,7 @@ class BlockingReadWrite:
             self._workers.submit(lambda one=endpoint: answers.put((one, self._rows(hooks, one, asked))))  # type: ignore[misc]
         for _ in replicas:
             try:
-                endpoint, rows = answers.get(timeout=ROUND)
+                endpoint, rows = answers.get(timeout=PATIENCE)
             except queue.Empty:
                 return
             if rows:

@@ -65,7 +65,11 @@ class Replication:
             self._others = {endpoint.key: endpoint for endpoint in replicas} if self.probes else {}
             self._last = {key: said for key, said in self._last.items() if key in self._listed or key in self._others}
             self._settle()
-            return self._roles.is_asked_for(self._listed)
+            return bool(self._roles.to_ask(self._listed, self._others))
+
+    def to_ask(self) -> list[Endpoint]:
+        with self._lock:
+            return [self._endpoint(key) for key in self._roles.to_ask(self._listed, self._others)]
 
     def answered(self, endpoint: Endpoint, row: Any) -> bool:
         """A pod's answer to the question for its role; whether it takes writes."""
@@ -82,7 +86,8 @@ class Replication:
         """It could not be asked."""
         with self._lock:
             self._last[endpoint.key] = _mysql.said(error)
-            self._roles.lost(endpoint.key)
+            self._roles.unreachable(endpoint.key)
+            self._settle()
 
     def _settle(self) -> None:
         before = self._roles.primary

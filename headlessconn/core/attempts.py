@@ -22,7 +22,7 @@ from headlessconn.core.pick import HURRIED, Pick
 
 DIALS = 8  # pods dialled for one request: with one READY left among many dead, the dead are FAILING after one refusal
 ABREAST = 3  # dials under way at once for one request (design: up to three)
-COPIES = 2  # copies under way at once that may have reached a pod
+COPIES = 2  # under way at once, unless all of them are silent
 SENT = 3  # copies that may have reached a pod, for one request (Envoy tuned: three retries; gRPC: five attempts)
 RETRIED = frozenset({502, 503, 504})  # the pod, or what it needs, is in trouble; another may do better (RFC 9110 15.6)
 
@@ -103,7 +103,7 @@ class Attempts:
 
     def beside(self, now: float) -> Pick | None:
         """It was sent, and its pod is silent: a copy to another pod, if that is safe."""
-        if len(self.open) >= COPIES or not self._may_send(now):
+        if (len(self.open) >= COPIES and self._is_enough()) or not self._may_send(now):
             return None
         return self._paid(now)
 
