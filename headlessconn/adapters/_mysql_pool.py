@@ -63,11 +63,13 @@ class Library:
     is_dead: Callable[[Any], bool]
     is_open: Callable[[Any], bool]
     error: type[Exception]
-    no_connection: Callable[[errors.NoEndpoints | errors.NoPrimary | errors.PoolTimeout], Exception]
+    no_connection: Callable[[errors.HeadlessError], Exception]
 
 
 Greet: TypeAlias = Callable[[Endpoint, Any], Awaitable[None]]
 """Called with each new connection; what it raises means that this one will not do."""
+
+Failed: TypeAlias = Callable[[Endpoint, BaseException], None]
 
 
 def split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -86,9 +88,11 @@ class Opener:
         server_hostname: str | None,
         arguments: dict[str, Any],
         greet: Greet | None = None,
+        failed: Failed | None = None,
     ) -> None:
         self._library = library
         self._greet = greet
+        self._failed = failed
         self._arguments = dict(arguments)
         self._arguments.setdefault("connect_timeout", CONNECT_TIMEOUT)
         context = context_of(self._arguments.pop("ssl", None))
@@ -99,6 +103,14 @@ class Opener:
 
     async def open(self, endpoint: Endpoint) -> Any:
         """Connect to this pod and log in."""
+        try:
+            return await self._opened(endpoint)
+        except BaseException as error:
+            if self._failed is not None:
+                self._failed(endpoint, error)
+            raise
+
+    async def _opened(self, endpoint: Endpoint) -> Any:
         connection = await self._library.connect(host=endpoint.address, port=endpoint.port, **self._arguments)
         transport = self._library.transport(connection)
         if transport is None:
@@ -157,12 +169,13 @@ class FollowingPool:
         echo: bool,
         settings: Mapping[str, Any],
         greet: Greet | None = None,
+        failed: Failed | None = None,
     ) -> None:
         rules, arguments = split(settings)
         self.library = library
         self._own = own
         self._echo = echo
-        self._opener = opener = Opener(library, service, server_hostname, arguments | {"echo": echo}, greet)
+        self._opener = opener = Opener(library, service, server_hostname, arguments | {"echo": echo}, greet, failed)
         self._pool: OurPool[Any] = service.pool(
             open=opener.open,
             close=opener.close,

@@ -15,9 +15,10 @@ from typing import Any, Literal, Self
 from headlessconn import errors
 from headlessconn.adapters import _mysql
 from headlessconn.adapters._mysql_hosts import with_port
-from headlessconn.adapters._mysql_pool import POOL_OPTIONS, UNLIMITED, FollowingPool, Library, Opener, split
+from headlessconn.adapters._mysql_pool import POOL_OPTIONS, UNLIMITED, FollowingPool, Library, Opener, Taking, split
 from headlessconn.client import Client, Service
 from headlessconn.core.endpoint import Endpoint, Key
+from headlessconn.core.pooling import Fault
 from headlessconn.core.roles import READ_ONLY, Roles
 from headlessconn.core.target import Target
 from headlessconn.options import Options
@@ -77,6 +78,7 @@ class ReadWriteBase:
         self._replica_pool: FollowingPool | None = None
         self._finding: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._asking: dict[Key, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     # ---- use ---------------------------------------------------------------------------------------------------
@@ -88,40 +90,50 @@ class ReadWriteBase:
         Raises `NoPrimary` (retryable) when no pod takes writes for `wait_for_endpoints` seconds; what the library
         raises. An error by which a pod says that it takes no writes has `error.retryable = True`.
         """
-        endpoint, pool = await self._acquired()
-        async with pool as connection:
-            try:
-                yield connection
-            except Exception as error:
-                await self._judge(endpoint, error)
-                raise
+        endpoint, taking, connection = await self._acquired()
+        failure: BaseException | None = None
+        try:
+            yield connection
+        except BaseException as error:
+            failure = error
+            if isinstance(error, Exception):
+                await self._judge(endpoint, error)  # before it is given back: nobody else may write on it
+            raise
+        finally:
+            taking.end(failure)
 
     @asynccontextmanager
     async def replica(self) -> AsyncIterator[Any]:
         """A connection to read by, as `async with db.replica() as connection:`. With one name for all pods it may lead
-        to the primary too."""
+        to the primary too.
+
+        Raises what the library raises; `NoEndpoints` when there is no replica, with `on_no_replica="fail"`.
+        """
         self._begin()
         taking = self._reading().acquire()
-        if self._falls_back and self._has_no_replica():
+        connection = None if self._has_no_replica() else await self._read_by(taking)
+        if connection is None:
             async with self.primary() as connection:
                 yield connection
             return
+        failure: BaseException | None = None
         try:
-            connection = await taking.__aenter__()
+            yield connection
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            taking.end(failure)
+
+    async def _read_by(self, taking: Taking) -> Any:
+        """None: the primary is to serve."""
+        try:
+            return await taking.__aenter__()
         except self._library.error as error:
             if not self._falls_back or isinstance(error.__cause__, errors.PoolTimeout):
                 raise
             log.debug("%s: no replica (%s), the primary serves", self._reads.target, error)
-        else:
-            try:
-                yield connection
-            except BaseException as error:
-                taking.end(error)
-                raise
-            taking.end(None)
-            return
-        async with self.primary() as connection:
-            yield connection
+            return None
 
     @property
     def primary_endpoint(self) -> Endpoint | None:
@@ -141,7 +153,7 @@ class ReadWriteBase:
     async def aclose(self) -> None:
         """Close the pools, once their connections are back, and the client."""
         keeper, self._keeper = self._keeper, None
-        for task in (keeper, self._finding):
+        for task in [keeper, self._finding, *self._asking.values()]:
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
@@ -149,7 +161,7 @@ class ReadWriteBase:
         self._pools.clear()
         for pool in pools:
             pool.close()
-        await asyncio.gather(*(pool.wait_closed() for pool in pools), *self._tasks)
+        await asyncio.gather(*(pool.wait_closed() for pool in pools), *self._tasks, return_exceptions=True)
         await self._client.aclose()
 
     def _begin(self) -> None:
@@ -159,50 +171,49 @@ class ReadWriteBase:
 
     def _reading(self) -> FollowingPool:
         if self._replica_pool is None:
-            self._replica_pool = self._pool_of(self._reads, self._hostname)
+            self._replica_pool = self._pool_of(self._reads)
         return self._replica_pool
 
-    def _pool_of(self, service: Service, hostname: str | None, *, greets: bool = False) -> FollowingPool:
-        greet = self._greet if greets else None
-        return FollowingPool(self._library, service, None, hostname, self._echo, self._settings, greet)
+    def _pool_of(self, service: Service, *, is_primary: bool = False) -> FollowingPool:
+        name = self._hostname or (self._writes if is_primary else service).target.host or None
+        hooks = (self._greet, self._failed) if is_primary else (None, None)
+        return FollowingPool(self._library, service, None, name, self._echo, self._settings, *hooks)
 
     def _has_no_replica(self) -> bool:
-        snapshot = self._reads.snapshot
-        return snapshot.answer is not None and not snapshot.endpoints
+        """So that nobody waits for one to appear where the primary may serve."""
+        engine = self._reads.driver().engine
+        return self._falls_back and engine.answer is not None and not engine.ready
 
     # ---- the primary's pool -------------------------------------------------------------------------------------
 
-    async def _acquired(self) -> tuple[Endpoint, Any]:
-        """A connection, as the rest of its `async with`."""
+    async def _acquired(self) -> tuple[Endpoint, Taking, Any]:
         self._begin()
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = asyncio.get_running_loop().time()
         while True:
             endpoint = await self._who(began)
             pool = self._pools.get(endpoint.key)
             if pool is None:
                 service = self._client.service(f"static:///{endpoint}")
-                pool = self._pools[endpoint.key] = self._pool_of(service, self._name, greets=True)
-            taking = pool.acquire()
+                pool = self._pools[endpoint.key] = self._pool_of(service, is_primary=True)
             try:
-                connection = await taking.__aenter__()
+                taking = pool.acquire()
+                return endpoint, taking, await taking.__aenter__()
             except errors.ClosedError:
-                continue  # it is not the primary any more
-            except self._library.error as error:
-                if not isinstance(error, _NotPrimary) and _mysql.code_of(error) != _mysql.READ_ONLY_OPTION:
+                pass  # it is not the primary any more
+            except self._library.error:
+                if self._roles.unwelcome(endpoint.key) != READ_ONLY:
                     raise
-                continue
-            return endpoint, _Rest(taking, connection)
-
-    @property
-    def _name(self) -> str | None:
-        return self._hostname or self._writes.target.host or None
 
     async def _greet(self, endpoint: Endpoint, connection: Any) -> None:
         row = await self._row(connection)
         self._answered(endpoint, row)
         if not _mysql.is_writable(row):
             raise self._library.error(_mysql.READ_ONLY_OPTION, f"{endpoint} takes no writes (read_only)")
+
+    def _failed(self, endpoint: Endpoint, error: BaseException) -> None:
+        """The primary's pool could not be opened: maybe there is another one by now."""
+        if isinstance(error, Exception) and _mysql.of_opening(error)[0] is Fault.UNREACHABLE:
+            self._look_again()
 
     async def _judge(self, endpoint: Endpoint, error: Exception) -> None:
         refused = _mysql.refuses_writes(error)
@@ -238,30 +249,35 @@ class ReadWriteBase:
         return self._finding
 
     async def _find(self) -> None:
-        for service in {self._writes, self._reads} if self._probes else {self._writes}:
+        for service in (self._writes, self._reads) if self._probes else (self._writes,):
             await service.driver().first_word()
-        pending = {asyncio.ensure_future(self._ask(one)) for one in self._candidates()}
-        while pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            self._settle()
-            if self._roles.primary is not None and not pending:
-                break
+        pending = {self._asking.get(one.key) or self._spawn(self._ask(one)) for one in self._candidates()}
+        while pending and self._roles.primary is None:
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         self._settle()
         if self._roles.primary is None:
             self._hint()
             await asyncio.sleep(PACE)
 
     async def _ask(self, endpoint: Endpoint) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._asking[endpoint.key] = task  # one at a time: a pod that says nothing is asked again at every round
         try:
             async with asyncio.timeout(ASK_TIMEOUT):
                 connection = await self._asker.open(endpoint)
                 try:
-                    self._answered(endpoint, await self._row(connection))
+                    row = await self._row(connection)
                 finally:
                     await self._asker.close(connection)
         except Exception as error:
             self._said[endpoint.key] = _mysql.said(error)
-            self._roles.lost(endpoint.key)
+            self._roles.unreachable(endpoint.key)
+            self._settle()
+        else:
+            self._answered(endpoint, row)
+        finally:
+            del self._asking[endpoint.key]
 
     async def _row(self, connection: Any) -> Any:
         async with connection.cursor() as cursor:
@@ -285,7 +301,8 @@ class ReadWriteBase:
         now = self._roles.settle(listed, [one.key for one in self._candidates()])
         if self._roles.split and self._roles.split != self._split:
             names = ", ".join(str(Endpoint.of(key)) for key in self._roles.split)
-            log.error("%s: split brain: %s all take writes; %s gets ours", self._writes.target, names, now and Endpoint.of(now))
+            ours = now and Endpoint.of(now)
+            log.error("%s: split brain: %s all take writes; %s gets ours", self._writes.target, names, ours)
         self._split = self._roles.split
         if now is not None and now != before:
             log.info("%s: %s is the primary", self._writes.target, Endpoint.of(now))
@@ -295,14 +312,21 @@ class ReadWriteBase:
             self._spawn(left.wait_closed())
 
     def _hint(self) -> None:
+        """DNS may be old: ask it soon. A caller that joins and leaves the queue makes the engine set its alarm."""
         driver = self._writes.driver()
-        driver._tell(driver.engine.refresh.hint)
+
+        def told(now: float) -> None:
+            driver.engine.refresh.hint(now)
+            driver.engine.queued(now)
+            driver.engine.left(now)
+
+        driver._tell(told)
 
     async def _follow(self) -> None:
         """DNS says something else: ask again."""
         async for _ in self._writes.changes():
             self._settle()
-            if self._roles.is_asked_for([one.key for one in self._writes.snapshot.endpoints]):
+            if self._roles.to_ask([one.key for one in self._writes.snapshot.endpoints]):
                 self._look_again()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

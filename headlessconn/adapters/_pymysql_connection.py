@@ -32,8 +32,15 @@ class Connection(_Base):
 
     wire: Wire | None = None
 
-    def __init__(self, endpoint: Endpoint, server_hostname: str, arguments: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        server_hostname: str,
+        arguments: dict[str, Any],
+        login_timeout: float = LOGIN_TIMEOUT,
+    ) -> None:
         given = dict(arguments)
+        self._login_timeout = login_timeout
         context = context_of(given.pop("ssl", None))
         if context is not None:
             given["ssl"] = PinnedContext(context, server_hostname)
@@ -55,7 +62,7 @@ class Connection(_Base):
                 raise pymysql.err.OperationalError(2003, text) from error
         self.wire = Wire(sock)
         try:
-            with within(self.endpoint, self.wire, LOGIN_TIMEOUT):
+            with within(self.endpoint, self.wire, self._login_timeout):
                 super().connect(sock)
         except BaseException as error:
             self._let_go()

@@ -23,6 +23,7 @@ from headlessconn.core.roles import READ_ONLY, Roles
 log = logging.getLogger("headlessconn")
 
 PACE = 0.2  # seconds between two rounds of asking every pod for its role, while none takes writes
+ROUND = 0.5  # seconds that a round waits for those who do not answer
 TICK = 0.25  # seconds between two looks at what DNS lists
 
 LAGS = "it lags behind"
@@ -275,4 +276,15 @@ def position_of(text: object) -> Position:
         return Position()
 
 
-__all__ = ["PACE", "TICK", "Filtered", "Replicas", "Replication", "filtered", "hint", "position_of", "to_primary"]
+__all__ = [
+    "PACE",
+    "ROUND",
+    "TICK",
+    "Filtered",
+    "Replicas",
+    "Replication",
+    "filtered",
+    "hint",
+    "position_of",
+    "to_primary",
+]

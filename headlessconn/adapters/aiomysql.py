@@ -24,6 +24,7 @@ except ImportError as missing:  # pragma: no cover
 from headlessconn import errors
 from headlessconn.adapters._mysql import CANNOT_CONNECT
 from headlessconn.adapters._mysql_pool import POOL_OPTIONS, Creating, FollowingPool, Library, make_pool
+from headlessconn.adapters._mysql_readwrite import ReadWriteBase
 from headlessconn.client import Service
 from headlessconn.core.target import Target
 from headlessconn.options import Options
@@ -31,6 +32,14 @@ from headlessconn.options import Options
 
 class NoEndpoints(errors.NoEndpoints, aiomysql.OperationalError):  # type: ignore[misc]
     """Nobody behind the name: `headlessconn.NoEndpoints`, and aiomysql's `OperationalError` 2003."""
+
+    def __init__(self, *facts: Any) -> None:
+        super().__init__(*facts)
+        self.args = (CANNOT_CONNECT, str(self))
+
+
+class NoPrimary(errors.NoPrimary, aiomysql.OperationalError):  # type: ignore[misc]
+    """No pod takes writes: `headlessconn.errors.NoPrimary`, and aiomysql's `OperationalError` 2003. Try again."""
 
     def __init__(self, *facts: Any) -> None:
         super().__init__(*facts)
@@ -106,11 +115,13 @@ def _is_dead(connection: Any) -> bool:
     return reader is None or reader.eof_received or reader.exception() is not None
 
 
-def _no_connection(error: errors.NoEndpoints | errors.PoolTimeout) -> Exception:
-    kind = NoEndpoints if isinstance(error, errors.NoEndpoints) else PoolTimeout
+_OURS = {errors.NoEndpoints: NoEndpoints, errors.NoPrimary: NoPrimary, errors.PoolTimeout: PoolTimeout}
+
+
+def _no_connection(error: errors.HeadlessError) -> Exception:
     facts = error.__reduce__()[1]
     assert isinstance(facts, tuple)  # ours say how they are made
-    return kind(*facts)
+    return _OURS[type(error)](*facts)
 
 
 _AIOMYSQL = Library(
@@ -124,4 +135,34 @@ _AIOMYSQL = Library(
     no_connection=_no_connection,
 )
 
-__all__ = ["POOL_OPTIONS", "FollowingPool", "NoEndpoints", "PoolTimeout", "create_pool"]
+
+class ReadWrite(ReadWriteBase):
+    """Writes to the primary, reads from the replicas, said by the caller and never guessed from SQL.
+
+        db = ReadWrite("mysql-primary.data", "mysql-read.data", user="app", password=…, db="shop")
+        async with db:
+            async with db.primary() as connection, connection.cursor() as cursor:
+                await cursor.execute("INSERT …")
+                await connection.commit()
+            async with db.replica() as connection, connection.cursor() as cursor:
+                await cursor.execute("SELECT …")
+
+    Each new connection for writing is asked for the role of its pod. A primary that has been demoted gets no second
+    write: the error of the first (1290, 1836, 1792) is raised as it is, with `error.retryable = True`, and its pool is
+    left behind. Nothing is ever executed again by itself.
+
+    primary        target of who takes writes, or of all pods
+    replicas       target of the replicas; None: there is one name for all pods, and reads go to all of them
+    probe_role     ask every pod whether it takes writes, do not wait for DNS to say so: after a fail-over, writes go on
+                   as soon as one does. Needed where there is one name; every pod must let this user in
+    on_no_replica  when no replica can be had: "primary" reads from there, "fail" raises
+    minsize, maxsize   connections of each of the two pools, default 0 and 10; `pool_recycle` as in `create_pool`
+
+    All else is `create_pool`'s. Raises `OptionError`, `TargetError`. Use it on one loop, as `async with`, or
+    `await db.aclose()`.
+    """
+
+    _library = _AIOMYSQL
+
+
+__all__ = ["POOL_OPTIONS", "FollowingPool", "NoEndpoints", "NoPrimary", "PoolTimeout", "ReadWrite", "create_pool"]

@@ -25,14 +25,20 @@ except ImportError as missing:  # pragma: no cover
 from headlessconn import errors
 from headlessconn.adapters._mysql import CANNOT_CONNECT
 from headlessconn.adapters._mysql_pool import POOL_OPTIONS, Creating, FollowingPool, Library, make_pool
+from headlessconn.adapters._mysql_readwrite import ReadWriteBase
 from headlessconn.client import Service
 from headlessconn.core.target import Target
 from headlessconn.options import Options
 
 
 class NoConnection(errors.HeadlessError, asyncmy.errors.OperationalError):
-    """There is no connection to be had: asyncmy's `OperationalError` 2003. Its `__cause__` is `NoEndpoints` or
-    `PoolTimeout`; asyncmy's errors are C types of a layout of their own, so that it cannot be those too."""
+    """There is no connection to be had: asyncmy's `OperationalError` 2003. Its `__cause__` is `NoEndpoints`,
+    `NoPrimary` or `PoolTimeout`; asyncmy's errors are C types of a layout of their own: it cannot be those too."""
+
+    @property
+    def retryable(self) -> bool:
+        """Whether it is `NoPrimary`: nothing was sent, and another pod may be promoted by now."""
+        return isinstance(self.__cause__, errors.NoPrimary)
 
 
 def create_pool(
@@ -97,4 +103,34 @@ _ASYNCMY = Library(
     no_connection=lambda error: NoConnection(CANNOT_CONNECT, str(error)),
 )
 
-__all__ = ["POOL_OPTIONS", "FollowingPool", "NoConnection", "create_pool"]
+
+class ReadWrite(ReadWriteBase):
+    """Writes to the primary, reads from the replicas, said by the caller and never guessed from SQL.
+
+        db = ReadWrite("mysql-primary.data", "mysql-read.data", user="app", password=…, database="shop")
+        async with db:
+            async with db.primary() as connection, connection.cursor() as cursor:
+                await cursor.execute("INSERT …")
+                await connection.commit()
+            async with db.replica() as connection, connection.cursor() as cursor:
+                await cursor.execute("SELECT …")
+
+    Each new connection for writing is asked for the role of its pod. A primary that has been demoted gets no second
+    write: the error of the first (1290, 1836, 1792) is raised as it is, with `error.retryable = True`, and its pool is
+    left behind. Nothing is ever executed again by itself.
+
+    primary        target of who takes writes, or of all pods
+    replicas       target of the replicas; None: there is one name for all pods, and reads go to all of them
+    probe_role     ask every pod whether it takes writes, do not wait for DNS to say so: after a fail-over, writes go on
+                   as soon as one does. Needed where there is one name; every pod must let this user in
+    on_no_replica  when no replica can be had: "primary" reads from there, "fail" raises
+    minsize, maxsize   connections of each of the two pools, default 0 and 10; `pool_recycle` as in `create_pool`
+
+    All else is `create_pool`'s. Raises `OptionError`, `TargetError`. Use it on one loop, as `async with`, or
+    `await db.aclose()`.
+    """
+
+    _library = _ASYNCMY
+
+
+__all__ = ["POOL_OPTIONS", "FollowingPool", "NoConnection", "ReadWrite", "create_pool"]

@@ -28,7 +28,7 @@ from headlessconn._runtime.dial import how_dial_failed
 from headlessconn._runtime.lease import Lease
 from headlessconn.adapters import _mysql
 from headlessconn.adapters._mysql_hosts import name_to_verify
-from headlessconn.adapters._pymysql_connection import Connection
+from headlessconn.adapters._pymysql_connection import LOGIN_TIMEOUT, Connection
 from headlessconn.core.claim import KEEP
 from headlessconn.core.endpoint import Endpoint, How
 from headlessconn.core.pooling.pods import Pods
@@ -39,14 +39,17 @@ log = logging.getLogger("headlessconn")
 TRIES = 3  # pods for one connection, as for a request that was not sent
 TCP_TIMEOUT = 1.0  # seconds; `PooledDB` dials under the lock of its whole pool
 QUICK = 0.3  # seconds, while there is another pod to try
+QUICK_LOGIN = 1.0  # seconds for TLS and login then
 
 
 class Creator:
     """What `PooledDB(creator, ping=creator.ping)` is given. Any number of pools may share one.
 
-    `arguments` are those of `pymysql.connect`; `connect_timeout` is 1 s unless given, for the last pod to try. `server_hostname`: whom
-    certificates must name with `ssl=`; default: the Service. A pod that cannot be opened is left for another one, up
-    to three. Raises `OptionError` for `ssl=` without a name to verify; called, what PyMySQL raises, and `NoEndpoints`.
+    `arguments` are those of `pymysql.connect`. `connect_timeout` is 1 s unless given, and counts for the last pod that
+    is tried; while there are others a pod has 0.3 s, and 1 s to log in. `server_hostname`: whom certificates must name with `ssl=`;
+    default: the Service. A pod that cannot be opened is left for another one, up to three.
+
+    Raises `OptionError` for `ssl=` without a name to verify; when it is called, what PyMySQL raises, and `NoEndpoints`.
     """
 
     dbapi = pymysql
@@ -72,9 +75,11 @@ class Creator:
                 raise last
             skipped = {*tried, *held_back, lease.endpoint}
             is_last = len(tried) == TRIES - 1 or skipped.issuperset(self._service.snapshot.endpoints)
-            patience = {} if is_last else {"connect_timeout": QUICK}
             try:
-                connection = _Leased(lease, self._name, self._arguments | patience)
+                if is_last:
+                    connection = _Leased(lease, self._name, self._arguments, LOGIN_TIMEOUT)
+                else:
+                    connection = _Leased(lease, self._name, self._arguments | {"connect_timeout": QUICK}, QUICK_LOGIN)
             except Exception as error:
                 last = error
                 self._failed(lease.endpoint, error)
@@ -114,10 +119,10 @@ class Creator:
 class _Leased(Connection):
     """One that is counted until it is closed, and that knows whether it may stay."""
 
-    def __init__(self, lease: Lease, server_hostname: str, arguments: dict[str, Any]) -> None:
+    def __init__(self, lease: Lease, server_hostname: str, arguments: dict[str, Any], login_timeout: float) -> None:
         self._lease: Lease | None = None
         try:
-            super().__init__(lease.endpoint, server_hostname, arguments)
+            super().__init__(lease.endpoint, server_hostname, arguments, login_timeout)
         except BaseException as error:
             lease.failed(_seen_by_the_engine(error))
             raise

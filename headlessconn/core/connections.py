@@ -67,8 +67,10 @@ class Connections(Requests):
         if member.state is State.FAILING:
             self._health.connected(member, now)
         # Who lets us log in answers well: it is the application that says so, not the kernel. A holder that dials TCP
-        # alone says less, and a pod that then hangs is ejected again by how its connections end.
-        self._health.answered_well(member, claim.trial, now)
+        # alone says less, and a pod that then hangs is ejected again by how its connections end: of one that breaks
+        # them in use only a use that went well says something.
+        if claim.trial or not member.broke:
+            self._health.answered_well(member, claim.trial, now)
         self._trial_over(claim)
         self._settle(now)
         return conn
@@ -105,6 +107,10 @@ class Connections(Requests):
 
     def checked_in(self, conn: ConnId, now: float) -> Keep | Retire:
         """It came back. `Retire`: close it, it is not idle. Said too of one that was opened for nobody yet."""
+        member = self._placement.member_of(conn)
+        if member.broke:
+            member.broke = False
+            self._health.answered_well(member, False, now)
         found = self._placement.checked_in(conn, now)
         if self._placement.wishes or self._placement.next_at < self.wakeup_at:
             self._rearm(now)
@@ -122,6 +128,7 @@ class Connections(Requests):
         if how in _BAD_END or how in NO_DIAL:
             self.refresh.hint(now)
             if busy and now > self._overslept_at:
+                member.broke = True
                 self._health.answered_badly(member, False, f"a connection ended: {how.value}", now)
         self._let_go(member, now)
 

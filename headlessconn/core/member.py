@@ -58,6 +58,7 @@ class Member:
     penalty = 0  # of `in_flight`, requests that nobody sent (core/penalty.py)
     penalty_until = -inf
     heard_at = -inf  # when an answer of its began last
+    broke = False  # a connection in use broke, and none has come back from use since
     suspected = False  # of being silent: its next answer lifts that
     ejected_for_silence = False  # and nothing else: its next answer readmits it
     failed_at = -inf  # when evidence against it was seen last

@@ -166,6 +166,9 @@ class Placement:
             return KEEP
         return self._look(found, True, now)
 
+    def member_of(self, conn: ConnId) -> Member:
+        return self._open[conn].member
+
     def is_in_hand(self, conn: ConnId) -> bool:
         """Whether it is open and in use."""
         return conn in self._open and self._open[conn].idle_since == inf

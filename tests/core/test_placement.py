@@ -179,6 +179,23 @@ def test_a_login_ends_the_row() -> None:
     assert holder.states == {"a": "ready", "b": "ready"}
 
 
+def test_a_pod_that_lets_us_log_in_and_breaks_every_connection_in_use_is_ejected() -> None:
+    holder = Holder("ab")
+    for _ in range(5):
+        holder.close(holder.open_at("b", idle=False), How.RESET)
+    assert holder.states == {"a": "ready", "b": "ejected"}
+
+
+def test_a_use_that_went_well_ends_the_row() -> None:
+    holder = Holder("ab")
+    good = holder.open_at("b")
+    for _ in range(12):
+        holder.close(holder.open_at("b", idle=False), How.RESET)
+        holder.check_out(good)
+        holder.check_in(good)
+    assert holder.states == {"a": "ready", "b": "ready"}
+
+
 def test_a_dial_that_is_older_than_a_success_says_nothing() -> None:
     holder = Holder("a")
     old = holder.claim()

@@ -13,7 +13,7 @@ from headlessconn.core.endpoint import How
 from headlessconn.core.member import State
 from headlessconn.core.pick import CONNECTED, HURRIED, Nobody, Pick
 from headlessconn.options import Options
-from headlessconn.testing.sim.driving import Driving
+from headlessconn.testing.sim.driving import Contact, Driving
 from headlessconn.testing.sim.traffic import Exchange, Request, Traffic
 from headlessconn.testing.sim.world import CONNECT, REFUSE, SYN_AGAIN, World
 from headlessconn.testing.sim.zone import Zone
@@ -157,7 +157,7 @@ class SimClient(Driving):
             self._refused(exchange)
             return
         exchange.generation = pod.generation
-        self.contacts.append((now, pod.key, True))
+        self.contacts.append(Contact(now, pod.key, exchange.began_at, True))
         self.engine.dialled(exchange.pick, _OK, now)
         self._send(exchange)
         self._obey()
@@ -173,7 +173,8 @@ class SimClient(Driving):
         if exchange.over:
             return
         request, now = exchange.request, self.world.now
-        self.contacts.append((now, exchange.pod.key, False))
+        if how is How.REFUSED or exchange.began_at > self.overslept_at:  # else it may be our own stall that was seen
+            self.contacts.append(Contact(now, exchange.pod.key, exchange.began_at, False))
         self.engine.dialled(exchange.pick, how, now)
         self._finish(exchange, how)
         attempts = request.company(exchange, self._hedge_after)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from math import inf
+from typing import NamedTuple
 
 from headlessconn.checks import Http
 from headlessconn.core.effects import Admit, Ask, Changed, Effect, Forget, Hurry, Move, Probe, Verify
@@ -30,6 +31,15 @@ TIMERS = frozenset(
 )
 
 
+class Contact(NamedTuple):
+    """A dial or probe of `key` from `began_at` to `at`, and whether it came to a connection."""
+
+    at: float
+    key: Key
+    began_at: float
+    connected: bool
+
+
 class Driving:
     """Obeys one engine, and keeps what a judge reads.
 
@@ -41,7 +51,8 @@ class Driving:
     longest     the longest its queue of waiting callers was
     firsts      when each request's first attempt began
     trials      when each first attempt on a member that was not READY began
-    contacts    every dial and probe that ended: (time, of whom, whether there was a connection)
+    contacts    every dial and probe that ended and said something of the pod
+    overslept_at  when it last told the engine that its loop had stood still
     extras      when each attempt began that was more than its caller asked for: a dial beside another, a copy
     """
 
@@ -61,7 +72,8 @@ class Driving:
         self.longest = 0
         self.firsts: list[float] = []
         self.trials: list[tuple[float, Key]] = []
-        self.contacts: list[tuple[float, Key, bool]] = []
+        self.contacts: list[Contact] = []
+        self.overslept_at = -inf
         self.extras: list[float] = []
         self.no_sockets = False
         self.stalled_until = -inf
@@ -95,6 +107,7 @@ class Driving:
         world.postpone(self, until, TIMERS | {"_overslept"})
 
     def _overslept(self, seconds: float) -> None:
+        self.overslept_at = self.world.now
         self.engine.overslept(seconds, self.world.now)
         self._obey()
 
@@ -206,7 +219,7 @@ class Driving:
         if how is How.OK and pod.dials != "accept":
             how = How.REFUSED  # it went away meanwhile
         now = self.world.now
-        self.contacts.append((now, pod.key, how is How.OK))
+        self.contacts.append(Contact(now, pod.key, now, how is How.OK))
         self.engine.probed(probe.id, how is How.OK, now, how, how.value)
         self._obey()
 

@@ -31,15 +31,19 @@ class Known:
         known = cls([-inf], [NOBODY])
         empty_at = inf
         facts: list[tuple[float, int, Any]] = [(at, 1, answer) for at, answer in client.heard]
-        facts += [(at, 0, (key, connected)) for at, key, connected in client.contacts]
+        facts += [(contact.at, 0, contact) for contact in client.contacts]
         refused: set[Key] = set()  # to whom the last connection failed
+        connected_at: dict[Key, float] = {}
         for at, kind, fact in sorted(facts, key=lambda fact: fact[:2]):
             if at >= empty_at:
                 known._set(empty_at, NOBODY)
                 empty_at = inf
             if not kind:
-                key, connected = fact
-                (refused.discard if connected else refused.add)(key)
+                if fact.connected:
+                    refused.discard(fact.key)
+                    connected_at[fact.key] = at
+                elif fact.began_at >= connected_at.get(fact.key, -inf):  # else a later one has succeeded
+                    refused.add(fact.key)
                 if empty_at != inf:
                     known._set(at, known.sets[-1] - refused)
             elif fact.kind == "records":
