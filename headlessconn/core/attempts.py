@@ -53,7 +53,7 @@ class Attempts:
     sent    how many copies may have reached a pod
     """
 
-    __slots__ = ("_engine", "_rules", "open", "sent", "tried")
+    __slots__ = ("_engine", "_rules", "_unreachable", "open", "sent", "tried")
 
     def __init__(self, engine: Engine, rules: Rules, first: Pick) -> None:
         self._engine = engine
@@ -61,6 +61,7 @@ class Attempts:
         self.tried: set[Key] = {first.key}
         self.open: dict[Pick, bool] = {first: False}  # whether it was sent
         self.sent = 0
+        self._unreachable: set[Key] = set()  # whose dials failed
 
     def went(self, pick: Pick) -> None:
         """It has a connection: from now on it may have reached the pod."""
@@ -71,9 +72,14 @@ class Attempts:
     def after_dial(self, pick: Pick, now: float) -> Pick | None:
         """Its dial failed, nothing was sent: another pod. None when another dial is under way, or all were tried."""
         self.open.pop(pick, None)
+        self._unreachable.add(pick.key)
         if not all(self.open.values()):  # another dial is under way
             return None
-        return self.another(now)
+        found = self.another(now)
+        if found is None and not self.open and self.sent and self._may_send(now):
+            self.tried = set(self._unreachable)  # one whose exchange broke may be well again, as after a restart
+            found = self.another(now)
+        return found
 
     def beside_dial(self, now: float) -> Pick | None:
         """Its dial is silent: a different pod beside it, if the budget allows."""

@@ -263,3 +263,14 @@ def test_the_winner_leaves_the_losers_to_be_cancelled() -> None:
     assert request.attempts.open == {}
     request.attempts.went(request.first)
     assert request.attempts.sent == 1, "it is over"
+
+
+def test_one_whose_exchange_broke_is_dialled_anew_when_the_others_cannot_be_reached() -> None:
+    """Its kept connections were dead, as after a restart of its node; a fresh one is answered."""
+    request = Request("ab")
+    first = request.first
+    other = some(request.broke(first))
+    assert other.key != first.key
+    again = some(request.refused(other))
+    assert again.key == first.key
+    assert request.refused(again) is None, "and not for ever"
