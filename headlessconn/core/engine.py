@@ -306,6 +306,9 @@ class Engine(Connections):
             self._verifying.follow(change, now)
             self._placement.changed(now)
             self._care_at = self._next_care()
+        if self._health.hastened:
+            self._health.hastened = False
+            self._care_at = self._next_care()
         if self._fresh_until != -inf and now >= self._fresh_until:
             self._fresh_until = -inf
             self._care_at = self._next_care()

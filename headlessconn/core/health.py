@@ -42,6 +42,7 @@ class Health:
         "_timer_count",
         "_timers",
         "ejections",
+        "hastened",
         "unenforced",
     )
 
@@ -57,6 +58,7 @@ class Health:
         self._interval = Interval(members, options, rng)
         self._penalties = Penalties() if options.policy == "least_request" else None
         self.ejections = 0  # made
+        self.hastened = False  # a trial is due earlier than was planned: for the engine to see, and to take back
         self.unenforced = 0  # found right, and not made: one too many, or the options say so
 
     def refused(self, member: Member, why: str, now: float) -> None:
@@ -125,11 +127,20 @@ class Health:
     def _eject(self, member: Member, why: str, now: float) -> bool:
         """Whether it was done: it may be one too many."""
         if not outlier.may_eject(*self._members.counts()):
+            self._hasten(now)
             return False
         self._members.move(member, "eject", why, now)
         member.retry_at = outlier.sentence(member, self._options, now)
         self.ejections += 1
         return True
+
+    def _hasten(self, now: float) -> None:
+        """One that should go may not, since others are out: those that have recovered since shall come back for it."""
+        for member in self._members.in_state(State.EJECTED):
+            soon = max(now, member.failed_at + self._options.eject_base)
+            if not member.foreign and soon < member.retry_at < inf:
+                member.retry_at = soon
+                self.hastened = True
 
     def answered_well(self, member: Member, trial: bool, now: float) -> None:
         member.bad_in_a_row = 0

@@ -6,7 +6,7 @@ from headlessconn.core.endpoint import How
 from headlessconn.core.member import State
 from headlessconn.core.pick import TRIAL, Nobody
 from headlessconn.options import Options
-from tests.core.play import Play
+from tests.core.play import Play, key
 
 
 def test_when_its_time_is_over_one_request_tries_it() -> None:
@@ -90,6 +90,25 @@ def test_a_trial_that_was_overtaken_after_its_usual_time_has_failed() -> None:
     play.ended(trial, How.CANCELLED)
     assert not play.pick().flags & TRIAL
     assert play.state("b") is State.EJECTED
+
+
+def test_where_one_more_may_not_be_ejected_those_that_are_out_are_tried_early() -> None:
+    """One of three is out for long and well again; another fails now, and the rule of a half keeps it in."""
+    play = Play(options=Options(eject_base=1.0, eject_max=60.0))
+    member = play.engine._set.members[key("b")]
+    member.ejections = 5
+    play.sour("b")
+    assert play.state("b") is State.EJECTED
+    assert member.retry_at > play.now + 20.0
+    play.until(3.0)
+    play.sour("c")
+    assert play.state("c") is State.READY, "no more than one of three"
+    trial = play.pick()
+    assert trial.flags & TRIAL
+    play.responded(trial)
+    play.ended(trial)
+    play.sour("c", times=1)
+    assert (play.state("b"), play.state("c")) == (State.READY, State.EJECTED)
 
 
 def test_only_a_request_that_may_be_repeated_serves_as_a_trial() -> None:
