@@ -16,7 +16,19 @@ from concurrent.futures import ProcessPoolExecutor
 
 from benchmarks.figure import Figure, measure, table
 
-NAMES = ("requests", "engine", "pool", "threads", "memory", "follow", "dns", "importing", "simulation", "sqlalchemy_pool")
+NAMES = (
+    "requests",
+    "engine",
+    "fleet",
+    "pool",
+    "threads",
+    "memory",
+    "follow",
+    "dns",
+    "importing",
+    "simulation",
+    "sqlalchemy_pool",
+)
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ GRACE = 30.0  # seconds a terminating pod serves on: Kubernetes' terminationGrac
 YOUNG = 1.0  # seconds for which a connection is never moved: a burst of dials first settles by itself
 AGE_JITTER = 0.1  # of max_age, so that connections that were opened together do not all go together
 EXPECTED = 30.0  # seconds the place of one that was sent away is kept for the dial of its holder
-AGAIN = 5.0  # seconds after which one that is too old, and could not be replaced, is tried again
+AGAIN = 5.0  # seconds after a replacement that could not be opened until the next is tried: a pod may be full, or slow
 
 _READY = State.READY
 _LEFT = frozenset({State.DRAINING, State.GONE})
@@ -45,6 +45,7 @@ class Placement:
         "_due",
         "_expiry_at",
         "_held",
+        "_not_before",
         "_open",
         "_options",
         "_owed",
@@ -64,6 +65,7 @@ class Placement:
         self._standing = Standing(options)
         self._by_rank = False  # the set has changed since all were where they belong
         self._due: list[float] = []  # when the moves that are planned will be made
+        self._not_before = -inf  # a replacement failed: none is planned for a while
         self._owed = 0  # moves whose time has come, but not their connection
         self._retry_at = inf  # when one that is too young to be moved is old enough
         self._expiry_at = inf  # when an idle one may be too old, or idle for too long
@@ -132,6 +134,7 @@ class Placement:
         old = self._held.replaced(claim)
         if old is not None:
             self._held.recount(old)
+            self._not_before = now + AGAIN
             if claim.reason is Reason.OLD:
                 old.old_at = now + AGAIN
                 self._expiry_at = min(self._expiry_at, old.old_at)
@@ -374,8 +377,9 @@ class Placement:
             self._owed = 0
             return
         planned = len(self._due) + self._owed
+        since = max(now, self._not_before)
         for _ in range(planned, wanted):
-            insort(self._due, now + self._options.rebalance_over * self._rng.random())
+            insort(self._due, since + self._options.rebalance_over * self._rng.random())
         for _ in range(wanted, planned):
             if self._due:
                 self._due.pop()

@@ -68,7 +68,7 @@ class Roles:
         return found
 
     def to_ask(self, listed: Collection[Key], others: Iterable[Key] = ()) -> list[Key]:
-        """Whom to ask now: all, while nobody is known to take writes; else those that DNS names and that are unheard."""
+        """Whom to ask now: all, while nobody is known to take writes; else those that DNS names and that are silent."""
         if self.primary is None:
             return list(dict.fromkeys([*listed, *others]))
         return [key for key in listed if key not in self._said]

@@ -12,6 +12,7 @@ from headlessconn.errors import (
     DialFailed,
     HeadlessError,
     NoEndpoints,
+    NoPrimary,
     NotHeld,
     OptionError,
     Overloaded,
@@ -35,6 +36,8 @@ ALL: list[tuple[HeadlessError, type[Exception]]] = [
     (DeadlineExceeded("orders.shop:8080", 2.0, ()), TimeoutError),
     (PoolTimeout("db.data:3306", 30.0, 10, 10, ["orders/db.py:42 for 31.0 s (to 10.0.0.1:3306)"], 3, 0), TimeoutError),
     (PoolTimeout("db.data:3306", 30.0, 0, 10, (), 0, 2, "10.0.0.1:3306: ConnectionRefusedError", 9), TimeoutError),
+    (NoPrimary("mysql-primary.data:3306", 5.0, [("10.0.0.1:3306", "it takes no writes")]), ConnectionError),
+    (NoPrimary("mysql-primary.data:3306", 5.0, ()), ConnectionError),
     (NotHeld("this connection was given back already"), RuntimeError),
     (ClosedError("this client was closed: make a new one"), RuntimeError),
     (WrongLoop("this client belongs to another event loop"), RuntimeError),
@@ -96,6 +99,10 @@ def test_what_they_say() -> None:
         "no connection to db.data:3306 within 30.0 s: 0 of 10 connections, none handed out; 2 being opened, "
         "0 other callers waiting; 9 dials failed, the last with 10.0.0.1:3306: ConnectionRefusedError. "
         "See why the pods cannot be connected to.",
+        "no pod behind mysql-primary.data:3306 takes writes, after 5.0 s: 10.0.0.1:3306 (it takes no writes). "
+        "Try again: one may be promoted any moment. `SELECT @@read_only` tells of each",
+        "no pod behind mysql-primary.data:3306 takes writes, after 5.0 s: DNS lists none. "
+        "Try again: one may be promoted any moment. `SELECT @@read_only` tells of each",
         "this connection was given back already",
         "this client was closed: make a new one",
         "this client belongs to another event loop",

@@ -18,9 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LIST = Path(__file__).with_name("mutants.toml")
-SEEDS = "300"
+SEEDS = {"refresh": "300", "trouble": "1000"}  # families of seeds, and how many of each must do to notice
 DEFAULT_TESTS = ("tests/core",)
-HANG = 120.0  # seconds after which a mutant counts as killed because everything stands still
+HANG = 300.0  # seconds after which a mutant counts as killed because everything stands still
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Mutant:
     before: str
     after: str
     tests: Sequence[str] | None
+    seeds: str | None
 
     def planted(self, text: str) -> str:
         found = text.count(self.before)
@@ -40,7 +41,9 @@ class Mutant:
 
 def mutants() -> Iterator[Mutant]:
     for entry in tomllib.loads(LIST.read_text(encoding="utf-8"))["mutant"]:
-        yield Mutant(entry["name"], entry["file"], entry["before"], entry["after"], entry.get("tests"))
+        yield Mutant(
+            entry["name"], entry["file"], entry["before"], entry["after"], entry.get("tests"), entry.get("seeds")
+        )
 
 
 def killer(mutant: Mutant) -> str | None:
@@ -52,11 +55,15 @@ def killer(mutant: Mutant) -> str | None:
         shutil.copy(ROOT / "pyproject.toml", copy)
         path = copy / "headlessconn" / mutant.file
         path.write_text(mutant.planted(path.read_text(encoding="utf-8")), encoding="utf-8")
-        if mutant.tests is None:
-            said = _run(copy, ["-m", "headlessconn.testing.sim", "refresh", "--seeds", SEEDS, "--first-fault"])
+        family = mutant.seeds or ("refresh" if mutant.tests is None else None)
+        if family is not None:
+            play = ["-m", "headlessconn.testing.sim", family, "--seeds", SEEDS[family], "--first-fault", "--no-shrink"]
+            said = _run(copy, play)
             if said is not None:
                 line = next((line for line in said.splitlines() if line.startswith("seed ")), "seed ? (it crashes)")
-                return line.partition(":")[0]
+                return f"{family} {line.partition(':')[0]}"
+            if mutant.seeds is not None:
+                return None
         tests = mutant.tests or DEFAULT_TESTS
         said = _run(copy, ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests])
         if said is None:

@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first of them")
     parser.add_argument("--seed", type=int, help="this one alone, with its schedule")
     parser.add_argument("--first-fault", action="store_true", help="stop at the first that fails")
+    parser.add_argument("--no-shrink", action="store_true", help="print a failing seed's schedule as it is")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes (default: two)")
     parser.add_argument("--branches", type=int, default=0, metavar="N", help="trace the branches of core/ in N seeds")
     asked = parser.parse_args()
@@ -47,7 +48,7 @@ def main() -> int:
         tally.add(batch.tally)
         for seed, wrong in batch.failed:
             failed += 1
-            _print_failed(asked.plan, seed, wrong)
+            _print_failed(asked.plan, seed, wrong, not asked.no_shrink)
             if asked.first_fault:
                 break
         if failed and asked.first_fault:
@@ -63,11 +64,13 @@ def main() -> int:
     return 1 if failed or (rare and tally.seeds >= ENOUGH) else 0
 
 
-def _print_failed(family: str, seed: int, wrong: list[str]) -> None:
+def _print_failed(family: str, seed: int, wrong: list[str], shrunk: bool) -> None:
     kind = FAMILIES[family]
     plan = kind.plan(seed)
     shown = "\n  ".join(wrong[:SHOWN])
     sys.stdout.write(f"{plan}\n  {shown}\n")
+    if not shrunk:
+        return
     schedule = "\n".join(f"    ({at:.3f}, {event!r})," for at, event in shrink(plan, kind.judge))
     sys.stdout.write(f"shrunk to\n{schedule or '    (nothing: it takes no event)'}\n")
     sys.stdout.flush()

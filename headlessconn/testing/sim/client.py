@@ -19,6 +19,7 @@ from headlessconn.testing.sim.world import CONNECT, REFUSE, SYN_AGAIN, World
 from headlessconn.testing.sim.zone import Zone
 
 ANOTHER = 1.5  # seconds that a request waits for another set when all pods of this one refused it, as the adapters do
+AGAIN = 0.25  # seconds after which a silent request is looked at again, when nothing could be done for it
 STREAM = 20.0  # seconds a stream lasts at most
 
 _OK = How.OK
@@ -157,7 +158,7 @@ class SimClient(Driving):
             self._refused(exchange)
             return
         exchange.generation = pod.generation
-        self.contacts.append(Contact(now, pod.key, exchange.began_at, True))
+        self.contacts.append(Contact(now, pod.key, exchange.began_at, _OK))
         self.engine.dialled(exchange.pick, _OK, now)
         self._send(exchange)
         self._obey()
@@ -174,7 +175,7 @@ class SimClient(Driving):
             return
         request, now = exchange.request, self.world.now
         if how is How.REFUSED or exchange.began_at > self.overslept_at:  # else it may be our own stall that was seen
-            self.contacts.append(Contact(now, exchange.pod.key, exchange.began_at, False))
+            self.contacts.append(Contact(now, exchange.pod.key, exchange.began_at, how))
         self.engine.dialled(exchange.pick, how, now)
         self._finish(exchange, how)
         attempts = request.company(exchange, self._hedge_after)
@@ -330,6 +331,9 @@ class SimClient(Driving):
     def _broken_at_once(self, exchange: Exchange) -> None:
         """A kept connection whose other end vanished without a word: the first byte that is written tells."""
         if not exchange.over:
+            trial = (exchange.began_at, exchange.pick.member.key)
+            if trial in self.trials:
+                self.trials.remove(trial)  # it proved nothing
             self._broke(exchange, How.RESET_REUSED)
 
     def _broke(self, exchange: Exchange, how: How) -> None:
@@ -360,6 +364,8 @@ class SimClient(Driving):
         if found is not None:
             self._watch(request)
             self._go(request, found)
+        elif request.kind.repeatable and len(request.open) == 1:  # nobody else, or nothing left in the budget
+            self.world.at(self.world.now + AGAIN, self._hedge, exchange)
 
     # ---- ends --------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from headlessconn.checks import Http
 from headlessconn.core.effects import Admit, Ask, Changed, Effect, Forget, Hurry, Move, Probe, Verify
-from headlessconn.core.endpoint import Answer, How, Key
+from headlessconn.core.endpoint import NO_DIAL, Answer, How, Key
 from headlessconn.core.engine import Engine
 from headlessconn.core.lookup import Lookup, Memory, Reply
 from headlessconn.core.names import Search
@@ -32,12 +32,12 @@ TIMERS = frozenset(
 
 
 class Contact(NamedTuple):
-    """A dial or probe of `key` from `began_at` to `at`, and whether it came to a connection."""
+    """A dial or probe of `key` from `began_at` to `at`: OK when it came to a connection."""
 
     at: float
     key: Key
     began_at: float
-    connected: bool
+    how: How
 
 
 class Driving:
@@ -50,7 +50,7 @@ class Driving:
     unarmed     calls after which no wake-up was armed; wakes: how often its timer fired
     longest     the longest its queue of waiting callers was
     firsts      when each request's first attempt began
-    trials      when each first attempt on a member that was not READY began
+    trials      when each first attempt on a member that was not READY began, those on dead connections excepted
     contacts    every dial and probe that ended and said something of the pod
     overslept_at  when it last told the engine that its loop had stood still
     extras      when each attempt began that was more than its caller asked for: a dial beside another, a copy
@@ -75,7 +75,7 @@ class Driving:
         self.contacts: list[Contact] = []
         self.overslept_at = -inf
         self.extras: list[float] = []
-        self.no_sockets = False
+        self.no_sockets = self.lacked_sockets = False
         self.stalled_until = -inf
         self.stalls: list[tuple[float, float]] = []
         self.engine = Engine(TARGET, options, random.Random(world.rng.getrandbits(64)), world.now)
@@ -219,7 +219,7 @@ class Driving:
         if how is How.OK and pod.dials != "accept":
             how = How.REFUSED  # it went away meanwhile
         now = self.world.now
-        self.contacts.append(Contact(now, pod.key, now, how is How.OK))
+        self.contacts.append(Contact(now, pod.key, now, how if how in NO_DIAL else How.OK))
         self.engine.probed(probe.id, how is How.OK, now, how, how.value)
         self._obey()
 

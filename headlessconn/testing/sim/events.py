@@ -177,6 +177,7 @@ def no_sockets(stage: Stage, client: int, lacking: bool = True) -> None:
     """The client has no file descriptor left (EMFILE); False ends it."""
     for one in stage.clients[client : client + 1]:
         one.no_sockets = lacking
+        one.lacked_sockets = True
 
 
 @_event

@@ -25,6 +25,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from headlessconn.core.attempts import ABREAST, COPIES, DIALS, SENT
 from headlessconn.core.budget import BURST, PER_SECOND, RATIO
@@ -40,6 +41,15 @@ from headlessconn.testing.sim.world import World
 LOOK = 2.0 * SILENT_MIN  # seconds: the engine looks for silence as often as SILENT_MIN, and a copy needs a connection
 INSTANT = 1e-9  # seconds: just after
 FAILURES = frozenset({"bad status", "reset", "timed out", "no pod accepts", "no endpoints", "overloaded"})
+
+
+class _Answer(NamedTuple):
+    """When which pod answered, when its request had come at the latest, and of what kind that was."""
+
+    at: float
+    pod: str
+    asked_at: float
+    lane: Lane
 
 
 @dataclass(frozen=True)
@@ -111,28 +121,31 @@ class Case:
         hedge = self.client.traffic.hedge_after
         if hedge is not None:
             return copy.sent_at + hedge + LOOK < request.ended_at
-        answers = self._answers(copy.sent_at, request.ended_at)
-        heard = [at for at, pod, _ in answers if pod == copy.pod]
-        since = max([copy.sent_at, *heard])
-        patience = self._patience(request.kind.lane, since)
-        noticed = since + ALONE * patience + LOOK
-        others = sum(pod != copy.pod and since < at < noticed - LOOK for at, pod, _ in answers)
+        answers = [answer for answer in self._answers() if copy.sent_at <= answer.at <= request.ended_at]
+        since = max([copy.sent_at, *(answer.at for answer in answers if answer.pod == copy.pod)])
+        noticed = since + ALONE * self._patience(request.kind.lane, request.ended_at) + LOOK
+        others = sum(answer.asked_at > since and answer.at < noticed - LOOK for answer in answers)
         return noticed < request.ended_at and others >= OTHERS
 
-    def _patience(self, lane: Lane, at: float) -> float:
-        """The longest that an answer of this kind could be waited for: by the slowest that is remembered."""
-        took = [span for when, _, span in self._answers(0.0, at, lane)][-KEPT:]
-        return inf if len(took) < ENOUGH else max(SILENT_MIN, SLOWER * max(took))
+    def _patience(self, lane: Lane, until: float) -> float:
+        """The longest that an answer of this kind could be waited for: by the slowest that was remembered."""
+        took = [answer.at - answer.asked_at for answer in self._answers() if answer.lane is lane and answer.at <= until]
+        return inf if len(took) < 2 * ENOUGH else max(SILENT_MIN, SLOWER * max(took[-2 * KEPT :]))
 
-    def _answers(self, begins: float, ends: float, lane: Lane | None = None) -> list[tuple[float, str, float]]:
-        """When which pod answered this client, and how long after it had been asked at the most."""
-        return sorted(
-            (request.ended_at, request.pod, request.ended_at - request.at)
+    def _answers(self) -> list[_Answer]:
+        """All that this client heard, in the order of time."""
+        heard = [
+            _Answer(request.ended_at, request.pod, request.at, request.kind.lane)
             for request in self.client.requests
             if request.outcome == "ok"
-            and begins <= request.ended_at <= ends
-            and (lane is None or request.kind.lane is lane)
-        )
+        ]
+        heard += [
+            _Answer(trouble.ended_at, trouble.pod, trouble.sent_at, request.kind.lane)
+            for request in self.client.requests
+            for trouble in request.troubles
+            if trouble.how is How.BAD_STATUS
+        ]
+        return sorted(heard, key=lambda answer: answer.at)
 
     # ---- our own means -----------------------------------------------------------------------------------------
 

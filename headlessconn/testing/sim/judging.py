@@ -7,21 +7,25 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 
+from headlessconn.core.attempts import SENT
 from headlessconn.core.budget import BURST, PER_SECOND, RATIO, SAVED
 from headlessconn.core.endpoint import Key
+from headlessconn.core.health import REDIAL_MAX
 from headlessconn.core.member import State
 from headlessconn.testing.sim.client import SimClient
 from headlessconn.testing.sim.excuses import Case
-from headlessconn.testing.sim.knowing import Bucket, Known, was_ill
+from headlessconn.testing.sim.knowing import Bucket, Known, was_ill, well_since
 from headlessconn.testing.sim.run import Run
 from headlessconn.testing.sim.troubles import SECONDS, Plan
 
+INSTANT = 1e-6  # seconds: the same moment, rounded otherwise
 SLACK = 0.05  # seconds for a look-up's own latency and what is under way at a boundary
 MEMORY = 12.0  # seconds: an interval of the statistical rules, and what was under way when it began
 TRIALS = (
     5  # of an ejected member in a row: the first come after 1, 2, 4 and 8 s, and some are given up by their callers
 )
 TRIALS_EVERY = 2.0  # seconds between those beyond, at least
+QUIET = 20.0  # requests: so many may arrive before one is picked that may be a trial
 LEFT = 64  # entries an engine may keep beyond what is under way
 
 
@@ -38,10 +42,11 @@ def judge(plan: Plan, run: Run, excused: Counter[str] | None = None) -> list[str
             asked_in_time(client, SECONDS),
             _ejected(plan, client),
             _left_alone(client),
+            _comes_back(plan, run, client),
             _with_cause(plan, run, client),
             within_budget(client),
             _bounded(plan, client),
-            _not_failed(plan, run, client, known, excused),
+            _not_failed(plan, run, client, Known.of(client, plan.options.hold_nx, surely=True), excused),
         )
         faults += [f"client {client.number}: {fault}" for rule in rules for fault in rule]
     faults += _once(run)
@@ -66,12 +71,16 @@ def told_the_law(client: SimClient) -> Iterator[str]:
 
 
 def _ended(client: SimClient) -> Iterator[str]:
-    """Every caller is answered or refused by its deadline, as far as our loop runs."""
+    """Every caller is answered or refused by its deadline, or as soon as our loop runs again."""
     for request in client.requests:
         if not request.outcome:
             yield f"request {request.id} of {request.at:.3f} was never answered"
-        elif request.ended_at > request.deadline + 1e-6:
-            if not any(begins <= request.deadline <= ends >= request.ended_at for begins, ends in client.stalls):
+        elif request.ended_at > request.deadline + INSTANT:
+            runs_at = request.deadline
+            for begins, ends in client.stalls:
+                if begins <= runs_at < ends:
+                    runs_at = ends
+            if runs_at == request.deadline or request.ended_at > runs_at + SLACK:
                 yield f"request {request.id} of {request.at:.3f} waited until {request.ended_at:.3f}"
 
 
@@ -125,6 +134,34 @@ def _left_alone(client: SimClient) -> Iterator[str]:
             states[move.endpoint.key] = move.after
             if move.after is State.EJECTED and _ready(states):
                 since[move.endpoint.key] = at
+
+
+def _comes_back(plan: Plan, run: Run, client: SimClient) -> Iterator[str]:
+    """Who is well again is used again: a FAILING member by its next re-dial, an EJECTED one by its next trial.
+
+    Sentences double, so who is well again waits no longer than it had been out before, and its first sentence.
+    """
+    if plan.options.verify is not None:
+        return
+    out: dict[Key, tuple[float, State]] = {}
+    ejections: Counter[Key] = Counter()
+    for at, move in [*client.moves, (SECONDS, None)]:
+        for key, (began, state) in list(out.items()):
+            if move is not None and move.endpoint.key != key:
+                continue
+            del out[key]
+            pod = run.world.by_key[key]
+            well = well_since(pod, at)
+            since = max(began, well)
+            most = REDIAL_MAX + plan.options.connect_timeout
+            if state is State.EJECTED:
+                most = (since - began) + plan.options.eject_base * 2.0 ** ejections[key] + QUIET / plan.traffic.rate
+            most += SLACK + sum(ends - begins for begins, ends in client.stalls)
+            if at - since > most and not client.lacked_sockets:
+                yield f"{pod.name} was well from {well:.3f} on, and still {state.value} at {at:.3f}"
+        if move is not None and move.after in (State.FAILING, State.EJECTED):
+            ejections[move.endpoint.key] += move.after is State.EJECTED
+            out[move.endpoint.key] = (at, move.after)
 
 
 def _ready(states: dict[Key, State]) -> int:
@@ -193,8 +230,10 @@ def _not_failed(plan: Plan, run: Run, client: SimClient, known: Known, excused: 
 
 
 def _once(run: Run) -> Iterator[str]:
-    """A request that may not be sent twice is received once at most."""
+    """A request that may not be sent twice is received once at most; any other, three times."""
     counts = Counter((number, request) for pod in run.world.pods.values() for _, number, request in pod.received)
     for (number, request), count in counts.items():
+        if count > SENT:
+            yield f"client {number}: request {request} was received {count} times"
         if count > 1 and not run.clients[number].requests[request].kind.repeatable:
             yield f"client {number}: request {request} was received {count} times, and may not be repeated"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from headlessconn.core.endpoint import Key
+from headlessconn.core.endpoint import How, Key
 from headlessconn.testing.sim.driving import Driving
 from headlessconn.testing.sim.world import Pod
 
@@ -18,16 +18,16 @@ NOBODY: frozenset[Key] = frozenset()
 class Known:
     """The set that a client was told of, change by change.
 
-    While DNS says "nobody" the last set is held for `hold` seconds, or until its loop runs again, without those to
-    whom the last connection failed. At the very moment of a change both sets are right: what happens at one moment
-    happens in some order.
+    While DNS says "nobody" the last set is held for `hold` seconds, or until its loop runs again, without those who
+    refused the last connection; `surely`: without those to whom it failed in any way. At the very moment of a change
+    both sets are right: what happens at one moment happens in some order.
     """
 
     times: list[float]
     sets: list[frozenset[Key]]
 
     @classmethod
-    def of(cls, client: Driving, hold: float) -> Known:
+    def of(cls, client: Driving, hold: float, surely: bool = False) -> Known:
         known = cls([-inf], [NOBODY])
         empty_at = inf
         facts: list[tuple[float, int, Any]] = [(at, 1, answer) for at, answer in client.heard]
@@ -39,11 +39,12 @@ class Known:
                 known._set(empty_at, NOBODY)
                 empty_at = inf
             if not kind:
-                if fact.connected:
+                if fact.how is How.OK:
                     refused.discard(fact.key)
                     connected_at[fact.key] = at
                 elif fact.began_at >= connected_at.get(fact.key, -inf):  # else a later one has succeeded
-                    refused.add(fact.key)
+                    if surely or fact.how is How.REFUSED:
+                        refused.add(fact.key)
                 if empty_at != inf:
                     known._set(at, known.sets[-1] - refused)
             elif fact.kind == "records":
@@ -89,6 +90,16 @@ def was_well(pod: Pod, begins: float, ends: float) -> bool:
 def was_ill(pod: Pod, begins: float, ends: float) -> bool:
     """Whether anything was wrong with it at any time from `begins` to `ends`."""
     return not was_well(pod, max(begins, pod.history[0].at), ends)
+
+
+def well_since(pod: Pod, until: float) -> float:
+    """Since when it has been well without a break until then; `inf` when it is not."""
+    since = inf
+    for entry in pod.history:
+        if entry.at > until:
+            break
+        since = (entry.at if since == inf else since) if entry.well else inf
+    return since
 
 
 class Bucket:

@@ -63,13 +63,14 @@ class Plan:
             cancelled=rng.choice((0.0, 0.0, 0.01, 0.05)),
             hedge_after=rng.choice((None, None, None, 0.05, 0.5)),
         )
-        draw = _Draw(rng, pods, clients)
+        latency = rng.choice((0.002, 0.005, 0.02))
+        draw = _Draw(rng, pods, clients, latency)
         schedule = tuple(sorted(draw.schedule(), key=lambda entry: entry[0]))
         return cls(
             seed=seed,
             pods=pods,
             clients=clients,
-            latency=rng.choice((0.002, 0.005, 0.02)),
+            latency=latency,
             ttl=ttl,
             cache=min(ttl, 5.0) if cached else 0.0,
             replicas=rng.choice((1, 2)) if cached else 1,
@@ -141,8 +142,9 @@ def _options(rng: random.Random) -> Options:
 class _Draw:
     """Draws a schedule fault by fault, in the order of time, so that it knows who is listed."""
 
-    def __init__(self, rng: random.Random, pods: int, clients: int) -> None:
+    def __init__(self, rng: random.Random, pods: int, clients: int, latency: float) -> None:
         self.rng = rng
+        self.latency = latency
         self.clients = clients
         self.listed = [f"pod-{number}" for number in range(pods)]
         self.since: dict[str, float] = {}  # when those came that were not there from the start
@@ -203,7 +205,7 @@ class _Draw:
         yield from self._to_one(at, happen.black_hole)
 
     def slow(self, at: float) -> Iterator[tuple[float, Event]]:
-        latency = self.rng.choice((0.02, 0.1, 0.5, 6.0))
+        latency = self.rng.choice((4.0 * self.latency, 20.0 * self.latency, 0.5, 6.0))
         yield from self._to_one(at, lambda name: happen.slow(name, latency))
 
     def fail_fast(self, at: float) -> Iterator[tuple[float, Event]]:
@@ -253,7 +255,7 @@ class _Draw:
         name = self._name()
         self.listed.append(name)
         self.since[name] = at
-        return at, happen.add(name, self.rng.choice((0.002, 0.005, 0.02)))
+        return at, happen.add(name, self.latency * self.rng.choice((0.8, 1.0, 1.3)))
 
     def _replaced(self, name: str, at: float, grace: float, listens: bool) -> Iterator[tuple[float, Event]]:
         self.listed.remove(name)
