@@ -160,7 +160,7 @@ def adapters_stay_apart(source: Source) -> Iterator[str]:
             names = found.module.split(".")
             if names[1:2] != ["adapters"] or len(names) < 3 or found.module == module.name or names[2][0] == "_":
                 continue
-            part = module.name.split(".")[2].startswith(f"_{names[2]}_")  # `_aiohttp_dials.py` is a part of `aiohttp.py`
+            part = module.name.split(".")[2].startswith(f"_{names[2]}_")  # `_aiohttp_dials` is a part of `aiohttp`
             if not (part and found.only_for_types):
                 yield f"{module.name}:{found.line} imports its sibling {found.module}"
 

@@ -7,11 +7,12 @@ import html
 import importlib
 import os
 import re
+import ssl
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import fields
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from types import ModuleType
 import aiohttp
 import pytest
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from yarl import URL
 
 import headlessconn
@@ -28,6 +30,8 @@ from headlessconn.core.member import MOVES, State
 from headlessconn.options import Options
 from headlessconn.testing import EmbeddedCluster, Pod, sim
 from headlessconn.testing.zone import Listed, Port
+from tests.real import loopback, mariadb
+from tests.real.mysql_cluster import on_loopback
 from tests.tiers import require
 
 ROOT = Path(__file__).parent.parent
@@ -249,11 +253,30 @@ async def test_a_pool_of_a_protocol_of_ones_own() -> None:
     async with server, headlessconn.Client() as client, pool.pool_of(client.service(target), check_after=0) as made:
         async with made.acquire() as connection:
             assert await connection.ask("GET", "greeting") == "hello"
-        while made.snapshot.resetting:
+        while made.snapshot.resetting:  # noqa: ASYNC110  a reset's end is told to nobody
             await asyncio.sleep(0)
         assert await pool.by_hand(made) == "+PONG"
         await made.aclose()
         assert asked == ["AUTH secret", "GET greeting", "RESET", "PING", "PING", "RESET"]
+
+
+async def test_sqlalchemy_and_the_read_write_split_on_real_servers() -> None:
+    require("mariadb", not (mariadb.missing() or loopback.missing()), mariadb.missing() or loopback.missing())
+    engine, split = load("sqlalchemy_engine"), load("read_write")
+    with on_loopback(replicas=1) as mysql:
+        tls, login = ssl.create_default_context(cafile=str(mysql.ca)), mysql.login
+        url = f"mysql+{{}}://{login['user']}:{login['password']}@/{login['database']}"
+        assert await engine.on_a_loop(url.format("aiomysql"), mysql.read, tls, **mysql.resolver) == "mysql-1"
+        blocking = partial(engine.in_threads, url.format("pymysql"), mysql.read, tls, **mysql.resolver)
+        assert await asyncio.to_thread(blocking) == "mysql-1"
+
+        def make_engine() -> AsyncEngine:
+            return create_async_engine(url.format("aiomysql"), connect_args={"ssl": tls})
+
+        options = Options(**mysql.resolver)
+        async with split.database(make_engine, primary=mysql.write, replicas=mysql.read, options=options) as db:
+            token = await split.again(lambda: split.order(db, "the first"))
+            assert await split.orders(db) == await split.orders(db, token) == await split.with_the_orm(db) == 1
 
 
 async def test_retries_of_an_exchange_and_over_http() -> None:

@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import copy
 import socket
+from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
+import aiohttp
 from aiohttp.connector import Connection
 
+from headlessconn.adapters._aiohttp_classes import was_used
 from headlessconn.core.endpoint import How
 from headlessconn.core.pick import Pick
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from headlessconn.adapters._aiohttp_exchange import Exchange
     from headlessconn.adapters.aiohttp import HeadlessConnector
 
@@ -28,24 +30,24 @@ if TYPE_CHECKING:
 class Dials:
     """From the first socket that is made for a request to its connection.
 
+    attempts  of the exchange
     since     when the first dial began, in the loop's time
     """
 
-    def __init__(
-        self, connector: HeadlessConnector, exchange: Exchange, limits: aiohttp.ClientTimeout, sock: socket.socket
-    ) -> None:
+    def __init__(self, connector: HeadlessConnector, exchange: Exchange, sock: socket.socket) -> None:
         assert exchange.attempts is not None
         self._connector = connector
         self._route = route = exchange.route
         self._req = copy.copy(exchange.req)  # its URL names the pod of the first dial only while that one goes on
-        self._limits = limits
-        self._attempts = exchange.attempts
+        self._limits = limits = exchange.limits
+        self._until = exchange.pick.started_at + limits.connect if limits.connect else inf
+        self.attempts = exchange.attempts
         self._socket: socket.socket | None = sock
         self._task = asyncio.current_task()
         self._cancelling = self._task.cancelling() if self._task is not None else 0
         self._loop = asyncio.get_running_loop()
         self.since = self._loop.time()
-        self._racing: dict[asyncio.Task[Connection], Pick] = {}
+        self._racing: dict[asyncio.Task[Connection], tuple[Pick, aiohttp.ClientTimeout]] = {}
         self._won: tuple[Connection, Pick] | None = None
         self._interrupted = False
         self._over = False
@@ -77,8 +79,9 @@ class Dials:
         self._over = True
         self._timer.cancel()
         self._socket = None
-        for task in self._racing:
+        for task, (pick, _) in self._racing.items():
             task.cancel()
+            self.attempts.open.pop(pick, None)
         if self._won is not None:
             (connection, pick), self._won = self._won, None
             self._drop(connection, pick)
@@ -86,27 +89,37 @@ class Dials:
     def _fire(self) -> None:
         if self._over or self._won is not None or _is_connected(self._socket):
             return
-        pick = self._route.driver.further(self._attempts.beside_dial)
-        if pick is not None:
+        driver = self._route.driver
+        if not self._connector.is_full:  # else it would wait for the very place that the silent dial holds
+            pick = self._question(self.attempts.beside_dial)
+            if pick is None:
+                return
             self._dial(pick)
-            self._timer = self._loop.call_later(self._route.driver.engine.options.race_after, self._fire)
+        self._timer = self._loop.call_later(driver.engine.options.race_after, self._fire)
+
+    def _question(self, question: Callable[[float], Pick | None]) -> Pick | None:
+        """Another pod, while there is time left for one."""
+        return self._route.driver.further(question) if self._loop.time() < self._until else None
 
     def _dial(self, pick: Pick) -> None:
-        task = asyncio.ensure_future(
-            self._connector.dial(copy.copy(self._req), self._route, pick, self._limits, traces=[])
-        )
-        self._racing[task] = pick
+        limits = self._limits
+        if limits.connect:
+            limits = limited(
+                limits, max(self._until - pick.started_at, 0.001), limits.sock_connect
+            )  # 0 would be for ever
+        task = asyncio.ensure_future(self._connector.dial(copy.copy(self._req), self._route, pick, limits, traces=[]))
+        self._racing[task] = pick, limits
         self._connector.keep(task)
         task.add_done_callback(self._came)
 
     def _came(self, task: asyncio.Task[Connection]) -> None:
-        pick = self._racing.pop(task)
+        pick, limits = self._racing.pop(task)
         driver = self._route.driver
         if task.cancelled():
             driver.ended(pick, How.CANCELLED)
         elif (error := task.exception()) is not None:
-            self._connector.dial_failed(driver, pick, error, self._limits, self.since)
-            other = None if self._over else driver.further(partial(self._attempts.after_dial, pick))
+            self._connector.dial_failed(driver, pick, error, limits, pick.started_at)
+            other = None if self._over else self._question(partial(self.attempts.after_dial, pick))
             if other is not None:
                 self._dial(other)
         elif self._over or self._won is not None:
@@ -121,10 +134,19 @@ class Dials:
             waiting.set_result(None)
 
     def _drop(self, connection: Connection, pick: Pick) -> None:
-        """It came too late: it joins the pool."""
-        self._route.driver.dialled(pick, How.OK)
+        """It came too late: it joins the pool, if somebody will ask for that pod again."""
+        if not was_used(connection.protocol):
+            self._route.driver.dialled(pick, How.OK)
         self._route.driver.ended(pick, How.CALLER)  # no request went over it: nothing to learn of its latency
-        connection.release()
+        if pick.is_listed:
+            connection.release()
+        else:
+            connection.close()
+
+
+def limited(timeout: aiohttp.ClientTimeout, connect: float | None, sock_connect: float | None) -> aiohttp.ClientTimeout:
+    """The same time-outs with other ones for connecting."""
+    return aiohttp.ClientTimeout(timeout.total, connect, timeout.sock_read, sock_connect, timeout.ceil_threshold)
 
 
 def _is_connected(sock: socket.socket | None) -> bool:

@@ -13,18 +13,18 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest, ClientResponse
-from aiohttp.connector import Connection
-from aiohttp.hdrs import CONTENT_TYPE, RETRY_AFTER
+from aiohttp.hdrs import CONTENT_TYPE, RETRY_AFTER, UPGRADE
 from aiohttp.helpers import TimerNoop
 from aiohttp.payload import BytesPayload
 
+from headlessconn.adapters._aiohttp_classes import Handler
 from headlessconn.core.attempts import RETRIED, Attempts, Rules
 from headlessconn.core.endpoint import How
+from headlessconn.core.lane import Lane
 from headlessconn.core.pick import ENDED, HURRIED, Pick
 
 if TYPE_CHECKING:
@@ -46,32 +46,6 @@ class Overtaken(Exception):
     """Raised into the reading of an answer that is not waited for any more."""
 
 
-class Handler(ResponseHandler):
-    """aiohttp's protocol, which remembers how its answers are to be read: a copy's are read the same way."""
-
-    headlessconn_params: dict[str, Any]
-
-    def set_response_params(self, **params: Any) -> None:
-        self.headlessconn_params = params
-        super().set_response_params(**params)
-
-
-def was_used(protocol: Any) -> bool:
-    """Whether it has carried a request of ours before."""
-    return type(protocol) is Handler or hasattr(protocol, "headlessconn_used")
-
-
-def now_used(protocol: Any) -> bool:
-    """The same; and it will have from now on."""
-    if was_used(protocol):
-        return True
-    if type(protocol) is ResponseHandler:
-        protocol.__class__ = Handler  # a subclass without slots: the same layout
-    else:
-        protocol.headlessconn_used = True
-    return False
-
-
 class Exchange:
     """One attempt of a request, from `connect()` to the release of its connection."""
 
@@ -82,6 +56,8 @@ class Exchange:
         "dials",
         "done",
         "hedge",
+        "lane",
+        "limits",
         "outer",
         "pick",
         "protocol",
@@ -94,11 +70,21 @@ class Exchange:
     protocol: Any  # these two once it has a connection
     reused: bool
 
-    def __init__(self, connector: HeadlessConnector, route: Route, pick: Pick, req: ClientRequest) -> None:
+    def __init__(
+        self,
+        connector: HeadlessConnector,
+        route: Route,
+        pick: Pick,
+        req: ClientRequest,
+        lane: Lane,
+        limits: aiohttp.ClientTimeout,
+    ) -> None:
         self.connector = connector
         self.route = route
         self.pick = pick
         self.req = req
+        self.lane = lane
+        self.limits = limits  # of its next dial
         self.outer = sys.exception()  # of a caller who is inside an `except` of his own
         self.response: ClientResponse | None = None  # once its head has come
         self.done = False  # the connection was given back
@@ -106,6 +92,11 @@ class Exchange:
         self.dials: Dials | None = None  # from the first socket to the connection
         self.copies: Copies | None = None
         self.hedge: asyncio.TimerHandle | None = None
+
+    def end_dials(self) -> None:
+        """It is connected, or given up."""
+        if self.dials is not None:
+            self.dials.end()
 
     def head(self, response: ClientResponse) -> None:
         """The head of the answer has come."""
@@ -181,11 +172,24 @@ class Exchange:
     def hurry(self) -> None:
         """The pod of this request fell silent (`Hurry`), or the time to hedge has come."""
         self.pick.flags |= HURRIED
-        if self.response is None and not self.done and may_repeat(self.req, self.protocol):
+        if self.response is not None or self.done or not may_repeat(self.req, self.protocol):
+            return
+        if self._is_awaited():
             if self.copies is None:
                 self.copies = Copies(self)
-            if not self.copies.beside():  # no other pod, or nothing left in the budget: that may change
-                self.hedge = asyncio.get_running_loop().call_later(AGAIN, self.hurry)
+            if self.copies.beside():
+                return
+        # It is still being sent, there is no other pod, or nothing left in the budget: that may change.
+        if self.hedge is not None:
+            self.hedge.cancel()
+        self.hedge = asyncio.get_running_loop().call_later(AGAIN, self.hurry)
+
+    def _is_awaited(self) -> bool:
+        """Whether the caller is inside `start()`, which looks after copies however it ends. Before that a trace of his
+        own may hold him up."""
+        response: ClientResponse | None = self.req.response
+        connection = None if response is None else response.connection
+        return connection is not None and connection.protocol is self.protocol
 
     async def instead_of(self, error: BaseException, response: ClientResponse) -> ClientResponse | None:
         """The answer of another pod, where this one's exchange broke before its answer began."""
@@ -209,7 +213,10 @@ class Exchange:
         if status in RETRIED and may_repeat(self.req, self.protocol):
             if self.copies is None:
                 self.copies = Copies(self)
-            return await self.copies.after_bad()
+            winner = await self.copies.after_bad()
+            if winner is not None:
+                self.end(_OK)
+            return winner
         if self.copies is not None:
             self.copies.end()
         return None
@@ -237,8 +244,9 @@ class Copies:
 
     def __init__(self, first: Exchange) -> None:
         self._first = first
+        self._params = first.protocol.headlessconn_params  # now: later its connection may serve another request
         self._driver = driver = first.route.driver
-        total = first.connector.total
+        total = first.limits.total
         rules = Rules(repeatable=True, deadline=first.pick.started_at + total if total else None)
         self._attempts = Attempts(driver.engine, rules, first.pick)
         self._attempts.went(first.pick)
@@ -262,7 +270,7 @@ class Copies:
         return await self._result()
 
     async def after_bad(self) -> ClientResponse | None:
-        if self._winner is None:
+        if self._winner is None and self._has_room(self._first):
             self._send(partial(self._attempts.after_bad, self._first.pick))
         return await self._result()
 
@@ -281,14 +289,16 @@ class Copies:
             if self._winner is None and self._tasks:
                 self._waiting = asyncio.get_running_loop().create_future()
                 await self._waiting
-            found = self._winner or self._bad
-            if found is self._winner:
-                self._winner = None
-            else:
-                self._bad = None
+            found, self._winner = self._winner, None
+            if found is None:  # asked so, since a response's truth may be its class's own
+                found, self._bad = self._bad, None
             return found
         finally:
             self.end()
+
+    def _has_room(self, answered: Exchange) -> bool:
+        """Whether a copy can get a connection while this bad answer is kept in reserve."""
+        return answered.done or not self._first.connector.is_full
 
     def _overtake(self) -> None:
         self._first.protocol.set_exception(Overtaken())
@@ -319,7 +329,8 @@ class Copies:
             if self._bad is not None:
                 self._bad.close()
             self._bad = response
-            self._send(partial(self._attempts.after_bad, exchange.pick))
+            if self._has_room(exchange):
+                self._send(partial(self._attempts.after_bad, exchange.pick))
         else:
             self._winner = response
             self._attempts.won(exchange.pick)
@@ -337,11 +348,12 @@ class Copies:
         req.response = None
         req._upload_tracker = None  # its figures are the first attempt's
         req._timer = TimerNoop()  # aiohttp's belongs to the caller's task, which ends this one
-        exchange = Copy(first.connector, first.route, pick, req)
+        req._traces = []  # they are told of the caller's request
+        exchange = Copy(first.connector, first.route, pick, req, first.lane, first.limits)
         exchange.copies = self
         connection = await first.connector.connect_copy(exchange, self._attempts)
         try:
-            connection.protocol.set_response_params(**first.protocol.headlessconn_params)  # type: ignore[union-attr]
+            connection.protocol.set_response_params(**self._params)  # type: ignore[union-attr]
             response = await req.send(connection)
             try:
                 await response.start(connection)
@@ -356,17 +368,8 @@ class Copies:
         except BaseException:
             connection.close()
             raise
-        response._timer = original._timer
+        response._timer, response._traces = original._timer, original._traces
         return exchange
-
-
-def adopt(response: ClientResponse, winner: ClientResponse) -> None:
-    """The caller's response object becomes the winner: both share one state from now on, so that what aiohttp tells the
-    one at the end of the body holds for the other."""
-    loser = object.__new__(type(response))
-    loser.__dict__ = response.__dict__
-    response.__dict__ = winner.__dict__
-    loser.close()
 
 
 def may_repeat(req: ClientRequest, protocol: Any) -> bool:
@@ -376,6 +379,7 @@ def may_repeat(req: ClientRequest, protocol: Any) -> bool:
         and (req.method in IDEMPOTENT or IDEMPOTENCY_KEY in req.headers)
         and (not req.body or isinstance(req.body, BytesPayload))
         and req._continue is None
+        and UPGRADE not in req.headers  # it may become a conversation, of which there is to be one
     )
 
 
@@ -392,42 +396,3 @@ def _retry_after(response: ClientResponse) -> float:
     if text.isdecimal() and len(text) < 10:
         return float(text)
     return 1.0 if response.status == 429 else 0.0  # too many requests for it are reason enough to send it fewer
-
-
-class Watching:
-    """What a watched response class adds to the one it derives from."""
-
-    async def start(self, connection: Connection) -> ClientResponse:
-        exchange: Exchange | None = getattr(connection, "headlessconn_exchange", None)
-        if exchange is None:
-            return await super().start(connection)  # type: ignore[misc, no-any-return]
-        response = cast(ClientResponse, self)
-        try:
-            await super().start(connection)  # type: ignore[misc]
-        except BaseException as error:
-            exchange.failed(error)
-            winner = await exchange.instead_of(error, response)
-            if winner is None:
-                raise
-            adopt(response, winner)
-            return response
-        exchange.head(response)
-        if response.status in RETRIED or exchange.copies is not None:
-            winner = await exchange.better_than(response.status)
-            if winner is not None:
-                adopt(response, winner)
-        return response
-
-
-_classes: dict[type[ClientResponse], type[ClientResponse]] = {}
-
-
-def watched(cls: type[ClientResponse]) -> type[ClientResponse]:
-    """The session's response class with our step in `start()`; made once for each."""
-    found = _classes.get(cls)
-    if found is None:
-        if issubclass(cls, Watching):
-            return cls
-        found = type(cls.__name__, (Watching, cls), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
-        _classes[cls] = found
-    return found

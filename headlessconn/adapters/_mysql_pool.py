@@ -113,25 +113,28 @@ class Opener:
     async def _opened(self, endpoint: Endpoint) -> Any:
         connection = await self._library.connect(host=endpoint.address, port=endpoint.port, **self._arguments)
         transport = self._library.transport(connection)
-        if transport is None:
-            raise self._library.error(2013, f"{endpoint} hung up after the login")
-        if self._has_tls and transport.get_extra_info("ssl_object") is None:
-            transport.abort()
-            raise self._library.error(2026, f"{endpoint} offers no TLS, though ssl= asks for it")  # aiomysql goes on
+        try:
+            if transport is None:
+                raise self._library.error(2013, f"{endpoint} hung up after the login")
+            self._examine(endpoint, transport)
+            if self._greet is not None:
+                await self._greet(endpoint, connection)
+        except BaseException:
+            connection.close()
+            if transport is not None:
+                transport.abort()
+            raise
+        return connection
+
+    def _examine(self, endpoint: Endpoint, transport: asyncio.Transport) -> None:
+        if self._has_tls and transport.get_extra_info("ssl_object") is None:  # aiomysql goes on without
+            raise self._library.error(2026, f"{endpoint} offers no TLS, though ssl= asks for it")
         peer = transport.get_extra_info("peername")
         if peer is None or peer[0] != endpoint.address:
-            transport.abort()
             raise errors.OptionError("read_default_file", f"it leads to {peer}, not to {endpoint}", "one without host")
         sock = transport.get_extra_info("socket")
         if sock is not None:
             notice_vanished(sock, sends_files=bool(self._arguments.get("local_infile")))
-        if self._greet is not None:
-            try:
-                await self._greet(endpoint, connection)
-            except BaseException:
-                transport.abort()
-                raise
-        return connection
 
     async def close(self, connection: Any) -> None:
         """Say goodbye, if anybody may hear it, and close."""
@@ -347,11 +350,13 @@ class Taking(Acquiring[Any]):
         slot, runner = self._slot, self._pool._runner
         assert slot is not None
         assert runner is not None
+        if slot.phase is not Phase.BUSY:
+            return  # the pool was terminated meanwhile
         connection = slot.connection
         is_fit = self._owner.library.is_open(connection) and not connection.get_transaction_status()
         if is_fit or (error is not None and _mysql.is_lost(error)):
             runner.give_back(slot, error)
-        elif slot.phase is Phase.BUSY:  # else it was cut off meanwhile
+        else:
             runner.discard(slot)
 
 

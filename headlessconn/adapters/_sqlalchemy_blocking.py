@@ -36,20 +36,21 @@ PROBERS = 4  # threads for probes: none as long as there are none
 
 
 class Wire:
-    """A duplicate of the socket under one connection."""
+    """A duplicate of the socket under one connection.
 
-    __slots__ = ("_poll", "_sock", "until")
+    heard   `heard(0)` is empty as long as there is nothing to be read: on an idle connection anything else is an end,
+            or an error on its way
+    until   when it is cut off if it is still being opened
+    """
+
+    __slots__ = ("_sock", "heard", "until")
 
     def __init__(self, sock: socket.socket, until: float) -> None:
         self._sock = sock.dup()
-        self._poll = select.poll()
-        self._poll.register(self._sock.fileno(), select.POLLIN)
-        self.until = until  # when it is cut off if it is still being opened
-
-    @property
-    def is_silent(self) -> bool:
-        """Nothing to be read: on an idle connection anything else is an end, or an error on its way."""
-        return not self._poll.poll(0)
+        poll = select.poll()
+        poll.register(self._sock.fileno(), select.POLLIN)
+        self.heard = poll.poll
+        self.until = until
 
     def cut(self) -> None:
         with contextlib.suppress(OSError):
@@ -146,7 +147,7 @@ class BlockingHooks(Hooks):
         _hooked.add(self)
 
     def _do_connect(self, dialect: Any, record: Any, arguments: list[Any], named: dict[str, Any]) -> Any:
-        self._tick_soon()
+        self.tick_soon()
         self._login = tuple(arguments), dict(named)
         dialled, wire = self._carry_out(self._dials(), *self._login)
         self.keep(dialled, wire, record)
@@ -155,9 +156,9 @@ class BlockingHooks(Hooks):
     def ask(self, endpoint: Endpoint, *statements: str, keep: bool = False) -> list[Any]:
         """The first row of each answer, by a connection beside the pool, `keep` it for the next question. The engine
         must have dialled before."""
-        self._tick_soon()
+        self.tick_soon()
         raw, wire = self._kept.pop(endpoint.key, (None, None))
-        if wire is not None and not wire.is_silent:
+        if wire is not None and wire.heard(0):
             _drop(raw, wire)
             wire = None
         if wire is None:
@@ -214,18 +215,13 @@ class BlockingHooks(Hooks):
     # ---- the watch ---------------------------------------------------------------------------------------------
 
     def is_alive(self, held: Held) -> bool:
-        return bool(held.wire.is_silent)
+        return not held.wire.heard(0)
 
     def cut(self, held: Held) -> None:
         held.wire.cut()
 
     def start_ticking(self) -> None:
         threading.Thread(target=_tick, args=[weakref.ref(self)], name="headlessconn-sql", daemon=True).start()
-
-    def _tick_soon(self) -> None:
-        if not self.is_ticking:
-            self.is_ticking = True
-            self.start_ticking()
 
     def tick(self) -> bool:
         self._opener.watch_over(time.monotonic())

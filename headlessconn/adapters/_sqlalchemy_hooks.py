@@ -37,13 +37,27 @@ class Held:
     """One connection of the pool.
 
     raw      the driver's connection
+    pool     the engine's at that time: `dispose` makes another
     wire     what a thread may look at and shut without the driver: a socket; None on a loop
     out_at   since when it has been checked out; `inf` while it is not
     """
 
-    __slots__ = ("conn", "driver", "endpoint", "how", "key", "opened_at", "out_at", "raw", "record", "uses", "wire")
+    __slots__ = (
+        "conn",
+        "driver",
+        "endpoint",
+        "how",
+        "key",
+        "opened_at",
+        "out_at",
+        "pool",
+        "raw",
+        "record",
+        "uses",
+        "wire",
+    )
 
-    def __init__(self, dialled: Dialled, wire: Any, record: Any, now: float) -> None:
+    def __init__(self, dialled: Dialled, wire: Any, record: Any, pool: Any, now: float) -> None:
         self.endpoint: Endpoint = dialled.endpoint
         self.key: Key = dialled.endpoint.key
         self.driver: AnyDriver | None = dialled.driver
@@ -53,6 +67,7 @@ class Held:
         self.raw = dialled.raw
         self.wire = wire
         self.record = weakref.ref(record)
+        self.pool = weakref.ref(pool)
         self.opened_at = now
         self.out_at = now
         self.uses = 0
@@ -131,11 +146,12 @@ class Hooks(ABC):
         for held in self.all_held():
             if held.record() is record:  # what was opened for this record before came to nothing: a listener raised
                 self.end(held)
-        held = Held(dialled, wire, record, time.monotonic())
+        held = Held(dialled, wire, record, self.engine.pool, time.monotonic())
         with self._lock:
             self.held.add(held)
             self._doubts = {key: at for key, at in self._doubts.items() if any(one.key == key for one in self.held)}
         record.info[KEY] = held
+        self.tick_soon()
 
     def end(self, held: Held) -> None:
         """It is closed, or as good as closed. Saying so twice is right."""
@@ -162,8 +178,7 @@ class Hooks(ABC):
         held.uses += 1
         held.out_at = time.monotonic()
         if not self.is_ticking:
-            self.is_ticking = True
-            self.start_ticking()
+            self.tick_soon()
 
     def _unfit(self, held: Held) -> str:
         """Why a caller should not be given it."""
@@ -190,6 +205,8 @@ class Hooks(ABC):
         may_stay = held.conn is None or held.driver is None or held.driver.checked_in(held.conn) is KEEP
         if not may_stay or (self.roles is not None and self.roles.unwelcome(held.key)):
             record.invalidate()
+        elif held.pool() is not self.engine.pool:
+            record.invalidate()  # the engine was disposed of while it was out: nobody else would close it
 
     def _close(self, dbapi_connection: Any, record: Any) -> None:
         held: Held | None = record.info.pop(KEY, None)
@@ -256,6 +273,11 @@ class Hooks(ABC):
     @abstractmethod
     def start_ticking(self) -> None:
         """Call `tick` every `LOOK_EVERY` seconds, at least as long as it returns True."""
+
+    def tick_soon(self) -> None:
+        if not self.is_ticking:
+            self.is_ticking = True
+            self.start_ticking()
 
     @abstractmethod
     def probe(self, endpoint: Endpoint) -> None:

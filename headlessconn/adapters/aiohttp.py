@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import select
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -31,8 +30,9 @@ from yarl import URL
 from headlessconn import errors
 from headlessconn._runtime import dial
 from headlessconn._runtime.driver import Driver
-from headlessconn.adapters._aiohttp_dials import Dials
-from headlessconn.adapters._aiohttp_exchange import IDEMPOTENT, Copy, Exchange, Handler, now_used, was_used, watched
+from headlessconn.adapters._aiohttp_classes import Handler, has_hung_up, now_used, watched
+from headlessconn.adapters._aiohttp_dials import Dials, limited
+from headlessconn.adapters._aiohttp_exchange import IDEMPOTENT, Copy, Exchange
 from headlessconn.adapters._routes import PASS, Routes
 from headlessconn.client import Client, Service
 from headlessconn.core.attempts import ONCE, Attempts
@@ -127,33 +127,36 @@ class HeadlessConnector(aiohttp.TCPConnector):
                 return await super().connect(req, traces, timeout)
             route = found
         driver = route.driver
+        lane = self._lane(route, req)  # first: it may be the caller's own, and may raise
         pick = driver.pick()
         if type(pick) is not Pick:
             pick = await self._wait_for_pick(driver, req, timeout)
         if timeout is not self._timeout:
             self._adopt(timeout)
-        exchange = Exchange(self, route, pick, req)
+        exchange = Exchange(self, route, pick, req, lane, self._limits)
         # As `dial` and `_reach` do, written out: most requests get a kept connection, and a call more is felt.
-        connecting, task = self._connecting, cast("asyncio.Task[Any]", asyncio.current_task())
+        connecting = self._connecting
+        task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
         named = req.server_hostname
-        req.url = route.pods.get(pick.member.key) or self._add_pod(route, pick.member)
+        pod = route.pods.get(pick.member.key)
+        req.url = self._add_pod(route, pick.member) if pod is None else pod  # asked so: a URL's truth costs 0.1 µs
         if route.tls_name is not None and named is None:
             req.server_hostname = route.tls_name
         connecting[task] = exchange
         try:
-            connection = await super().connect(req, traces, self._limits)
+            connection = await super().connect(req, traces, exchange.limits)
         except BaseException as error:
             req.url, req.server_hostname = url, named
-            connection = await self._reach(exchange, traces, self._limits, error)
+            connection = await self._reach(exchange, traces, error)
         finally:
             req.url = url
             req.server_hostname = named
             connecting.pop(task, None)
             if exchange.dials is not None:
-                exchange.dials.end()
-        while req.method not in IDEMPOTENT and _has_hung_up(connection.protocol):
+                exchange.end_dials()
+        while req.method not in IDEMPOTENT and has_hung_up(connection.protocol):
             connection.close()
-            connection = await self._reach(exchange, traces, self._limits)
+            connection = await self._reach(exchange, traces)
         self._watch(exchange, connection)
         if self._hedge_after is not None:
             self._hedge(exchange)
@@ -162,15 +165,14 @@ class HeadlessConnector(aiohttp.TCPConnector):
     async def connect_copy(self, copy: Copy, attempts: Attempts) -> Connection:
         """A connection for a copy of a request whose first attempt is in trouble."""
         copy.attempts = attempts
-        connection = await self._reach(copy, [], self._limits)
+        try:
+            connection = await self._reach(copy, [])
+        except BaseException:
+            attempts.open.pop(copy.pick, None)  # nobody waits for this one any more
+            raise
         attempts.went(copy.pick)
         self._watch(copy, connection)
         return connection
-
-    @property
-    def total(self) -> float | None:
-        """Seconds that a caller of this session has for a request and its answer."""
-        return self._limits.total
 
     @property
     def is_full(self) -> bool:
@@ -191,10 +193,12 @@ class HeadlessConnector(aiohttp.TCPConnector):
         kept = tuple(self._kept)
         for task in kept:
             task.cancel()
-        await asyncio.gather(*kept, return_exceptions=True)
-        await super().close(abort_ssl=abort_ssl)
-        if self._owns_client:
-            await self._client.aclose()
+        try:
+            await super().close(abort_ssl=abort_ssl)  # which has closed all before it waits for the first time
+        finally:
+            await asyncio.gather(*kept, return_exceptions=True)
+            if self._owns_client:
+                await self._client.aclose()
 
     # ---- dialling ----------------------------------------------------------------------------------------------
 
@@ -202,7 +206,6 @@ class HeadlessConnector(aiohttp.TCPConnector):
         self,
         exchange: Exchange,
         traces: list[Any],
-        limits: aiohttp.ClientTimeout,
         error: BaseException | None = None,
     ) -> Connection:
         """A connection to the pod of this exchange's pick, or to another when it refuses or is silent. Picks that
@@ -212,43 +215,48 @@ class HeadlessConnector(aiohttp.TCPConnector):
             if error is None:
                 self._connecting[task], exchange.dials = exchange, None
                 try:
-                    return await self.dial(exchange.req, exchange.route, exchange.pick, limits, traces)
+                    connection = await self.dial(exchange.req, exchange.route, exchange.pick, exchange.limits, traces)
                 except BaseException as failed:
                     error = failed
+                else:
+                    exchange.end_dials()
+                    return connection
                 finally:
-                    del self._connecting[task]
-                    if error is None and exchange.dials is not None:
-                        exchange.dials.end()
+                    self._connecting.pop(task, None)
             else:
                 self._connecting.pop(task, None)
             dials, exchange.dials = exchange.dials, None
             try:
-                found = await self._after(exchange, dials, error, limits)
+                found = await self._after(exchange, dials, error)
             finally:
                 if dials is not None:
                     dials.end()
-            if isinstance(found, Connection):
+            if found is not None:
                 return found
-            limits, error = found, None
+            error = None
 
-    async def _after(
-        self, exchange: Exchange, dials: Dials | None, error: BaseException, limits: aiohttp.ClientTimeout
-    ) -> Connection | aiohttp.ClientTimeout:
-        """What comes after a dial that failed: the connection of one beside it, or the time-outs for one more, to the
-        pod of the exchange's new pick. Raises the error when there is nothing more to try."""
-        driver, pick = exchange.route.driver, exchange.pick
+    async def _after(self, exchange: Exchange, dials: Dials | None, error: BaseException) -> Connection | None:
+        """What comes after a dial that failed: the connection of one beside it, or none: then the exchange's pick and
+        its time-outs are those for one more dial. Raises the error when there is nothing more to try."""
+        driver, pick, limits = exchange.route.driver, exchange.pick, exchange.limits
         if dials is not None and dials.overtook(error):
             driver.ended(pick, How.CANCELLED)
+            dials.attempts.open.pop(pick, None)
             won = await dials.result()
             assert won is not None
             connection, exchange.pick = won
             return connection
         left = self.dial_failed(driver, pick, error, limits, None if dials is None else dials.since)
-        if left is None:
+        if left is None or self.closed:
             raise error
-        if dials is not None and (won := await dials.result()) is not None:
-            connection, exchange.pick = won
-            return connection
+        if dials is not None:
+            if (won := await dials.result()) is not None:
+                dials.attempts.open.pop(pick, None)
+                connection, exchange.pick = won
+                return connection
+            left = self._left(pick, limits)
+            if left is None or self.closed:
+                raise error
         if exchange.attempts is None:
             exchange.attempts = Attempts(driver.engine, ONCE, pick)
         other = driver.further(partial(exchange.attempts.after_dial, pick))
@@ -256,8 +264,8 @@ class HeadlessConnector(aiohttp.TCPConnector):
             other = await driver.another(exchange.attempts, min(ANOTHER, left.connect or ANOTHER))
         if other is None:
             raise error
-        exchange.pick = other
-        return left
+        exchange.pick, exchange.limits = other, left
+        return None
 
     async def dial(
         self, req: ClientRequest, route: Route, pick: Pick, limits: aiohttp.ClientTimeout, traces: list[Any]
@@ -265,7 +273,7 @@ class HeadlessConnector(aiohttp.TCPConnector):
         """What `TCPConnector.connect` gives while the request's URL names this pod."""
         member = pick.member
         pod = route.pods.get(member.key)
-        if pod is None:  # asked so, since a URL's truth costs 0.1 µs
+        if pod is None:
             pod = self._add_pod(route, member)
         url, named = req.url, req.server_hostname
         req.url = pod
@@ -324,7 +332,7 @@ class HeadlessConnector(aiohttp.TCPConnector):
             if exchange is not None and exchange.dials is None:
                 if exchange.attempts is None:
                     exchange.attempts = Attempts(exchange.route.driver.engine, ONCE, exchange.pick)
-                exchange.dials = Dials(self, exchange, self._limits, sock)
+                exchange.dials = Dials(self, exchange, sock)
         return sock
 
     # ---- evidence ----------------------------------------------------------------------------------------------
@@ -334,7 +342,7 @@ class HeadlessConnector(aiohttp.TCPConnector):
         a session has one."""
         ours, theirs = self._client.options.connect_timeout, timeout.sock_connect
         self._timeout = timeout
-        self._limits = _limited(timeout, timeout.connect, min(theirs, ours) if theirs else ours)
+        self._limits = limited(timeout, timeout.connect, min(theirs, ours) if theirs else ours)
 
     async def _wait_for_pick(self, driver: Driver, req: ClientRequest, timeout: aiohttp.ClientTimeout) -> Pick:
         wait = driver.engine.options.wait_for_endpoints
@@ -364,21 +372,26 @@ class HeadlessConnector(aiohttp.TCPConnector):
         driver.ended(pick, how)
         if how not in NO_DIAL:
             return None
+        return self._left(pick, limits)
+
+    def _left(self, pick: Pick, limits: aiohttp.ClientTimeout) -> aiohttp.ClientTimeout | None:
+        """What is left of the time-outs of a dial for this pick; None when it is nothing."""
         if not limits.connect:
             return limits
         left = pick.started_at + limits.connect - self._loop.time()
-        return _limited(limits, left, limits.sock_connect) if left > 0 else None
+        return limited(limits, left, limits.sock_connect) if left > 0 else None
 
     def _watch(self, exchange: Exchange, connection: Connection) -> None:
         """It has its connection: what is sent on it, and what becomes of that, is the exchange's."""
         req, pick = exchange.req, exchange.pick
-        exchange.protocol = protocol = cast(Any, connection.protocol)
+        protocol: Any = connection.protocol
+        exchange.protocol = protocol
         exchange.reused = reused = type(protocol) is Handler or now_used(protocol)
         if reused:
             pick.flags |= CONNECTED
         else:
             exchange.route.driver.dialled(pick, _OK)
-        pick.lane = self._lane(exchange.route, req)
+        pick.lane = exchange.lane
         pick.holder = exchange
         connection.add_callback(exchange.released)
         connection.headlessconn_exchange = exchange  # type: ignore[attr-defined]
@@ -417,26 +430,6 @@ class Route:
         self.tls_name = tls_name
         self.pods: dict[Key, URL] = {}
         self.lanes: dict[str, Lane] = {}
-
-
-def _limited(
-    timeout: aiohttp.ClientTimeout, connect: float | None, sock_connect: float | None
-) -> aiohttp.ClientTimeout:
-    """The same time-outs with other ones for connecting."""
-    return aiohttp.ClientTimeout(timeout.total, connect, timeout.sock_read, sock_connect, timeout.ceil_threshold)
-
-
-def _has_hung_up(protocol: Any) -> bool:
-    """Whether the pod has closed a kept connection and the loop has not got round to noticing.
-
-    A pod that closes its idle connections at SIGTERM would lose each request that is sent in that gap; those that may
-    not be sent twice are worth a system call.
-    """
-    if not was_used(protocol) or not hasattr(select, "poll"):
-        return False
-    waiting = select.poll()
-    waiting.register(protocol.transport.get_extra_info("socket"), getattr(select, "POLLRDHUP", select.POLLIN))
-    return bool(waiting.poll(0))
 
 
 __all__ = ["HeadlessConnector", "NoEndpoints", "Overloaded"]

@@ -82,14 +82,17 @@ async def _connect(**arguments: Any) -> Any:
 
 
 def _transport(connection: Any) -> asyncio.Transport | None:
-    transport: asyncio.Transport | None = connection._transport
-    return transport
+    writer = getattr(connection, "_writer", None)  # up to 0.2.11; then it speaks to the transport itself
+    found: asyncio.Transport | None = getattr(connection, "_transport", None) if writer is None else writer.transport
+    return found
 
 
 def _is_dead(connection: Any) -> bool:
     """What asyncmy's own pool looks at."""
-    broken: bool = connection._stream_broken
-    return broken
+    reader = getattr(connection, "_reader", None)
+    if reader is not None:
+        return bool(reader.at_eof() or reader.exception() is not None)
+    return bool(getattr(connection, "_stream_broken", True))
 
 
 _ASYNCMY = Library(

@@ -17,11 +17,17 @@ import random
 import threading
 import time
 from typing import Any
+from weakref import WeakSet
 
 try:
     import pymysql
+    from dbutils import __version__ as version  # type: ignore[import-untyped]
 except ImportError as missing:  # pragma: no cover
-    raise ImportError("headlessconn.adapters.dbutils needs PyMySQL: pip install headlessconn[dbutils]") from missing
+    raise ImportError(
+        "headlessconn.adapters.dbutils needs DBUtils and PyMySQL: pip install headlessconn[dbutils]"
+    ) from missing
+if version < "3.2":
+    raise ImportError(f"headlessconn.adapters.dbutils needs DBUtils 3.2: {version} asks no function given as ping=")
 
 from headlessconn._runtime import faults
 from headlessconn._runtime.dial import how_dial_failed
@@ -45,9 +51,9 @@ QUICK_LOGIN = 1.0  # seconds for TLS and login then
 class Creator:
     """What `PooledDB(creator, ping=creator.ping)` is given. Any number of pools may share one.
 
-    `arguments` are those of `pymysql.connect`. `connect_timeout` is 1 s unless given, and counts for the last pod that
-    is tried; while there are others a pod has 0.3 s, and 1 s to log in. `server_hostname`: whom certificates must name with `ssl=`;
-    default: the Service. A pod that cannot be opened is left for another one, up to three.
+    `arguments` are those of `pymysql.connect`. `server_hostname`: whom certificates must name with `ssl=`; default: the
+    Service. A pod that cannot be opened is left for another one, up to three. The last one has `connect_timeout` (1 s
+    unless given) for TCP and 10 s to log in; while there are others a pod has 0.3 s, and 1 s.
 
     Raises `OptionError` for `ssl=` without a name to verify; when it is called, what PyMySQL raises, and `NoEndpoints`.
     """
@@ -61,6 +67,7 @@ class Creator:
         self._arguments = {"connect_timeout": TCP_TIMEOUT} | arguments
         self._pods = Pods(random.Random(os.urandom(16)))
         self._lock = threading.Lock()
+        self._leased: WeakSet[_Leased] = WeakSet()
 
     def __call__(self) -> Connection:
         """Open one, to the pod that lacks most to its share."""
@@ -68,7 +75,7 @@ class Creator:
         last: BaseException | None = None
         while True:
             held_back = self._held_back()
-            lease = self._service.place(avoid=[*tried, *held_back])
+            lease = self._place([*tried, *held_back], tried)
             if lease.endpoint in tried:  # there is nobody else
                 lease.failed(asyncio.CancelledError())
                 assert last is not None
@@ -87,17 +94,27 @@ class Creator:
                 if len(tried) == TRIES:
                     raise
             else:
-                self._worked(lease.endpoint)
+                self._worked(connection)
                 return connection
 
     def ping(self, connection: Any) -> bool:
         """Whether it may be handed out: nobody has closed it, its pod has not left, and it is no surplus."""
         return isinstance(connection, _Leased) and connection.may_stay
 
+    def _place(self, avoid: list[Endpoint], tried: list[Endpoint]) -> Lease:
+        lease = self._service.place(avoid=avoid)
+        if lease.endpoint not in tried or len(avoid) == len(tried):
+            return lease
+        lease.failed(asyncio.CancelledError())
+        return self._service.place(avoid=tried)  # better one that is held back than none
+
     def _held_back(self) -> list[Endpoint]:
-        """Pods that were full, refused the password or were not there a moment ago."""
+        """Pods that were full, refused the password or were not there a moment ago; and those whose connections broke,
+        which DBUtils closes only once it has another."""
         with self._lock:
-            return [Endpoint.of(key) for key in self._pods.to_avoid(iter(()), time.monotonic())]
+            failed = self._pods.to_avoid(iter(()), time.monotonic())
+            broken = {one.endpoint.key: None for one in self._leased if one.is_broken}
+        return [Endpoint.of(key) for key in dict.fromkeys([*failed, *broken])]
 
     def _failed(self, endpoint: Endpoint, error: BaseException) -> None:
         fault, _ = _mysql.of_opening(error)
@@ -109,9 +126,10 @@ class Creator:
         if is_first:
             log.warning("%s: no connection to %s: %s", self._service.target, endpoint, _mysql.said(error))
 
-    def _worked(self, endpoint: Endpoint) -> None:
+    def _worked(self, connection: _Leased) -> None:
         with self._lock:
-            pod = self._pods.get(endpoint.key)
+            self._leased.add(connection)
+            pod = self._pods.get(connection.endpoint.key)
             if pod is not None:
                 self._pods.praise(pod)
 
@@ -139,6 +157,11 @@ class _Leased(Connection):
 
     def __del__(self) -> None:
         self.close()  # by DBUtils as by PyMySQL: a connection that nobody holds is closed
+
+    @property
+    def is_broken(self) -> bool:
+        """PyMySQL has closed it by itself, in a query."""
+        return self._lease is not None and not self.open
 
     @property
     def may_stay(self) -> bool:

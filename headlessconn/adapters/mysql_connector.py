@@ -21,7 +21,7 @@ try:
     from mysql.connector.network import MySQLSocket, MySQLTCPSocket
 except ImportError as missing:  # pragma: no cover
     raise ImportError(
-        "headlessconn.adapters.mysql_connector needs mysql-connector-python: pip install mysql-connector-python"
+        "headlessconn.adapters.mysql_connector needs mysql-connector-python: pip install headlessconn[mysql-connector]"
     ) from missing
 
 from headlessconn.adapters._mysql_hosts import CONNECT_TIMEOUT, name_to_verify

@@ -9,6 +9,7 @@ With PyMySQL (`create_engine`, threads), aiomysql and asyncmy (`create_async_eng
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TypeAlias
 
@@ -34,6 +35,7 @@ from headlessconn.core.target import Target
 from headlessconn.core.writes import Token
 from headlessconn.errors import OptionError
 
+OFF = ("off", "0", "false", "no")
 SILENT_AFTER = 3.0  # seconds
 OPEN_TIMEOUT = 10.0  # seconds; what MySQL's own `connect_timeout` gives a client to log in
 
@@ -66,6 +68,8 @@ def attach(
                      for a TCP connection. A pod that twice gives none is dead: whoever waits on it gets his error 2013
     open_timeout     seconds for TCP, TLS and login together
 
+    With the environment's `HEADLESSCONN=off` nothing is attached, and the engine dials what its URL names.
+
     Attach before the engine is used first. Leave `pool_pre_ping` off: it does nothing that is not done here, costs a
     round trip a check-out, and throws away the pool for one dead connection. Raises `OptionError` for an engine whose
     driver is another one; `TargetError`.
@@ -85,7 +89,10 @@ def attach(
         patience = found._client.options.connect_timeout
         opening = BlockingOpener(core.dialect.loaded_dbapi, name, open_timeout, patience)
         hooks = BlockingHooks(core, line, opening, dials, silent_after=silent_after)
-    return Attached(hooks, found, owned)
+    attached = Attached(hooks, found, owned)
+    if os.environ.get("HEADLESSCONN", "").lower() in OFF:
+        attached.detach()
+    return attached
 
 
 class Attached:

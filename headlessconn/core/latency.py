@@ -27,8 +27,8 @@ CLEARLY = 2.0  # how many times more a load must be to count as more: latencies 
 # than four would leave fewer than 7 s, in which a pod that fails always would have cost twice as many requests.
 PENALTY = 8.0
 # What repeated ones come to: τ·ln(64/2) = 35 s. A pod that fails half of its requests is never bad five times in a row
-# for long, and gets too few requests to be compared by their rates. One of two such pods cost 1.4 % of all requests with
-# 8 alone, and 0.1 % with doubling (`python -m benchmarks.loads`).
+# for long, and gets too few requests to be compared by their rates. One of two such pods cost 1.4 % of all requests
+# with 8 alone, and 0.1 % with doubling (`python -m benchmarks.loads`).
 PENALTY_MAX = 64.0
 RETRY_AFTER_MAX = 300.0  # seconds of Retry-After that are believed (linkerd 300 s)
 

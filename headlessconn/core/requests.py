@@ -238,7 +238,7 @@ class Requests:
         return how is not How.REFUSED and pick.started_at <= self._overslept_at
 
     def _was_silent(self, pick: Pick, now: float) -> bool:
-        """Whether it had the time that its kind usually takes: races and hedges of our own cancel their losers early."""
+        """Whether it had the time that its kind usually takes: our own races and hedges cancel their losers early."""
         span = now - pick.started_at
         if not pick.flags & CONNECTED:
             return span >= DIAL_SILENT

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import hashlib
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from headlessconn.testing import EmbeddedCluster, EmbeddedService, Pod
+from headlessconn.adapters.aiohttp import HeadlessConnector
+from headlessconn.testing import EmbeddedCluster, Pod
+from tests.adapters.conftest import Authority
 from tests.adapters.sweep import sweep
 from tests.adapters.test_cancellation import Caller, calling
-from tests.adapters.test_copies_answers import PLAIN, kinds, one_is_silent
+from tests.adapters.test_copies_answers import PIECES, PLAIN, kinds, one_is_silent
 from tests.adapters.test_retries import IN_TURN, plain
 from tests.adapters.world import Shop, get, shop, until
 
@@ -23,14 +26,12 @@ BODY = b"0123456789abcdef" * 262_144  # 4 MiB: more than the socket buffers of b
 
 async def next_is(world: Shop, pod: Pod) -> None:
     """Turn the wheel until the next pick is this pod's."""
-    for _ in range(len(world.orders.pods)):
+    turns = -1
+    while turns != 0:
         async with world.service.pick() as pick:
-            before = (pick.host, pick.port)
-        pods = [(other.address, other.port) for other in world.orders.pods]
-        order = sorted(range(len(pods)), key=lambda i: world.member(world.orders.pods[i]).endpoint)
-        places = [pods[i] for i in order]
-        if places[(places.index(before) + 1) % len(places)] == (pod.address, pod.port):
-            return
+            turns -= 1
+            if turns < 0 and (pick.host, pick.port) == (pod.address, pod.port):
+                turns = len(world.orders.pods) - 1
 
 
 async def test_a_copy_is_bounded_by_the_time_outs_of_its_own_request() -> None:
@@ -60,24 +61,20 @@ async def test_a_dial_that_goes_on_keeps_the_time_outs_of_its_own_request() -> N
 
 async def test_an_answer_is_read_as_its_own_request_wants_it_though_the_connection_serves_another_by_then() -> None:
     """The bad answer's connection is taken by a HEAD while the copy still dials; a HEAD's answers have no body."""
-    async with shop(3, options=IN_TURN, handler=kinds) as world:
-        failing, well, _ = pods = world.orders.pods
+    async with shop(2, options=IN_TURN, handler=kinds) as world:
+        failing, _ = world.orders.pods
         async with world.session(connector=world.connector(limit_per_host=1)) as session:
-            await world.service.ready(3)
-            for turn in range(6):
-                for pod in pods:
-                    pod.recover()
-                failing.fail(503)
-                both = [session.get(f"{world.url}/whole"), session.head(f"{world.url}/whole")]
-                bodies = []
-                for response in await asyncio.gather(*both, *[session.head(f"{world.url}/whole") for _ in range(4)]):
-                    async with response:
-                        assert response.status == 200
-                        bodies.append(await response.read())
-                assert bodies == [PLAIN, *[b""] * 5], turn
-                for kept in list(session.connector._conns.values()):  # type: ignore[union-attr]
-                    for protocol, _since in kept:
-                        protocol.close()
+            await world.service.ready(2)
+            failing.fail(503)
+            await next_is(world, failing)
+            whole = asyncio.create_task(plain(session, f"{world.url}/whole"))
+            await asyncio.sleep(0)  # it has its pick
+            async with world.service.pick():  # the other pod's turn
+                pass
+            async with session.head(f"{world.url}/whole") as response:
+                assert response.status == 200
+            assert await whole == PLAIN
+            assert [request.method for request in failing.requests] == ["GET", "HEAD"]
 
 
 async def test_a_lane_that_raises_takes_nothing_with_it() -> None:
@@ -100,13 +97,13 @@ async def test_a_bad_answer_that_holds_the_last_place_is_not_waited_with(limit: 
     async def long_apology(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(status=503)
         await response.prepare(request)
-        await response.write(b"sorry")
-        await asyncio.sleep(0.2)
-        await response.write(b", still sorry")
+        for _ in range(PIECES):
+            await response.write(PLAIN)
         return response
 
     async with shop(3, options=IN_TURN, handler=long_apology) as world:
-        async with world.session(connector=world.connector(limit=limit)) as session:
+        connector = world.connector(limit=limit)
+        async with world.session(connector=connector) as session:
             await world.service.ready(3)
 
             async def sorry() -> bytes:
@@ -115,26 +112,33 @@ async def test_a_bad_answer_that_holds_the_last_place_is_not_waited_with(limit: 
                     return await response.read()
 
             async with asyncio.timeout(10):
-                assert await asyncio.gather(*(sorry() for _ in range(3))) == [b"sorry, still sorry"] * 3
+                assert await asyncio.gather(*(sorry() for _ in range(3))) == [PLAIN * PIECES] * 3
             await until(lambda: world.load == (0, 0))
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_a_body_under_way_is_not_shared_with_the_copy() -> None:
     """The silent pod reads nothing, so the first attempt's writer stands still with megabytes in hand."""
-    async with shop(2, options=IN_TURN) as world:
-        async with world.session(connector=world.connector(hedge_after=0.05)) as session:
+
+    async def weighs(request: web.BaseRequest) -> web.Response:
+        digest = hashlib.sha256()
+        async for piece in request.content.iter_any():
+            digest.update(piece)
+        return web.Response(text=digest.hexdigest())
+
+    async with shop(2, options=IN_TURN, handler=weighs) as world:
+        connector = world.connector(hedge_after=0.05)
+        async with world.session(connector=connector) as session, asyncio.timeout(20):
             await world.service.ready(2)
             frozen, well = world.orders.pods
             frozen.freeze()
-            before = asyncio.all_tasks()
-            async with asyncio.timeout(20):
-                for _ in range(2):
-                    async with session.put(f"{world.url}/echo", data=BODY) as response:
-                        assert await response.read() == BODY
+            for _ in range(2):
+                async with session.put(world.url, data=BODY) as response:
+                    assert await response.text() == hashlib.sha256(BODY).hexdigest()
             await until(lambda: world.load == (0, 0))
-            await until(lambda: not [task for task in asyncio.all_tasks() - before if "write_bytes" in repr(task)])
-            frozen.thaw()
+            await until(lambda: not [task for task in asyncio.all_tasks() if "write_bytes" in repr(task)])
             assert well.served == 2
+            frozen.thaw()
 
 
 async def test_a_copy_whose_body_breaks_is_one_error_and_no_warning() -> None:
@@ -209,3 +213,23 @@ async def test_a_close_that_is_cancelled_has_closed_all_the_same() -> None:
         await until(lambda: world.load == (0, 0) and not connector._kept)
 
 
+async def test_cancelled_anywhere_while_a_copy_dials_over_tls(authority: Authority) -> None:
+    """Nothing is connected yet: the copy has its own dial and handshake, and the answer is long."""
+    async with EmbeddedCluster(ttl=1) as cluster:
+        orders = await cluster.service("orders", pods=2, ssl_context=authority.serving("orders.shop"))
+
+        @contextlib.asynccontextmanager
+        async def stage() -> AsyncIterator[Caller]:
+            async with calling(cluster, orders, ssl=authority.trusting, **IN_TURN) as caller:
+                connector = caller.session.connector
+                assert isinstance(connector, HeadlessConnector)
+                connector._hedge_after = 0.01
+                yield caller
+
+        async def act(caller: Caller) -> None:
+            async with caller.session.get(f"{caller.url}/slow?seconds=0.03") as response:
+                await response.read()
+            [driver] = caller.client.hub().drivers()
+            assert driver.engine.budget.spent, "the copy was sent"
+
+        assert await sweep(stage, act, client=lambda caller: caller.client) >= 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import socket
 import time
@@ -14,10 +15,11 @@ import pytest
 from aiohttp import client_reqrep, connector
 from aiohttp.client import IDEMPOTENT_METHODS
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.payload import BytesPayload
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from yarl import URL
 
-from headlessconn.adapters.aiohttp import IDEMPOTENT
+from headlessconn.adapters._aiohttp_exchange import IDEMPOTENT
 from headlessconn.testing import Pod
 
 
@@ -160,6 +162,112 @@ async def test_the_socket_factory_is_called_in_the_callers_task_when_a_dial_begi
                 async with session.get(pod.url) as response:
                     await response.read()
         assert calls == [(asyncio.current_task(), (pod.address, pod.port))], "once: the second found a kept connection"
+
+
+# ---- what copies hang on ---------------------------------------------------------------------------------------------
+
+
+def test_how_an_answer_is_read_is_said_by_name_alone() -> None:
+    """A copy's answer is read as the first one's: by the same words, all of them by name."""
+    given = list(inspect.signature(ResponseHandler.set_response_params).parameters.values())[1:]
+    assert given
+    assert {parameter.kind for parameter in given} == {inspect.Parameter.KEYWORD_ONLY}
+    assert {"timer", "skip_payload", "auto_decompress", "read_timeout"} <= {parameter.name for parameter in given}
+
+
+async def test_a_protocol_may_become_one_of_a_subclass() -> None:
+    class Mine(ResponseHandler):
+        def set_response_params(self, **params: Any) -> None:
+            self.told = params
+            super().set_response_params(**params)
+
+    class Connector(aiohttp.TCPConnector):
+        async def connect(
+            self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+        ) -> connector.Connection:
+            connection = await super().connect(req, traces, timeout)
+            assert type(connection.protocol) is ResponseHandler, "another one is not taken for aiohttp's own"
+            connection.protocol.__class__ = Mine
+            self.made: Any = connection.protocol
+            return connection
+
+    async with Pod() as pod:
+        pool = Connector()
+        async with aiohttp.ClientSession(connector=pool) as session, session.head(pod.url) as response:
+            assert response.status == 200
+        assert pool.made.told["skip_payload"] is True
+
+
+async def test_an_exception_set_on_the_protocol_wakes_the_reading_of_the_head() -> None:
+    """How a caller whose pod is silent comes to the answer of another one."""
+
+    class Overtaken(Exception):
+        pass
+
+    protocol = ResponseHandler(asyncio.get_running_loop())
+    reading = asyncio.ensure_future(protocol.read())
+    await asyncio.sleep(0)
+    protocol.set_exception(Overtaken())
+    with pytest.raises(Overtaken):
+        await reading
+    assert protocol.should_close, "its connection is of no use any more"
+    with pytest.raises(Overtaken):
+        await protocol.read()
+
+
+async def test_a_request_may_be_copied_and_sent_while_the_first_is_under_way() -> None:
+    """The copy gets a writer, a timer and traces of its own; what else is in the request is only read."""
+    async with aiohttp.ClientSession() as session:
+        loop = asyncio.get_running_loop()
+        timer = aiohttp.helpers.TimerNoop()
+        url = URL("http://orders.shop/")
+        request = aiohttp.ClientRequest("PUT", url, data=b"body", loop=loop, session=session, timer=timer)
+        writer = asyncio.ensure_future(asyncio.sleep(0))
+        request._writer = writer
+        assert vars(request)["_ClientRequest__writer"] is writer, "where the writer is kept"
+        assert vars(request)["_timer"] is timer
+        assert vars(request)["_traces"] == []
+        assert request._continue is None
+        twin = copy.copy(request)
+        del vars(twin)["_ClientRequest__writer"]
+        assert twin._writer is None
+        assert request._writer is writer
+        assert (twin.url, twin.method, twin.body) == (request.url, request.method, request.body)
+        assert isinstance(request.body, BytesPayload)
+        await writer
+        if hasattr(request, "_upload_tracker"):  # of aiohttp >= 3.14.4
+            assert request._upload_tracker is None
+
+
+async def test_all_the_state_of_a_response_is_in_its_dictionary() -> None:
+    """The caller's response becomes another one by taking over its dictionary."""
+    slots = {name for cls in aiohttp.ClientResponse.__mro__ for name in vars(cls).get("__slots__", ())}
+    assert not slots, "these would stay those of the loser"
+    assert {"_timer", "_traces"} <= set(aiohttp.ClientResponse.__init__.__code__.co_names)
+    async with Pod() as pod, aiohttp.ClientSession() as session:
+        first, second = await session.get(f"{pod.url}/stream?chunks=2"), await session.get(f"{pod.url}/stream?chunks=3")
+        assert not second.closed
+        first.close()
+        vars(first).clear()
+        first.__dict__ = second.__dict__
+        assert (await first.read()).count(b"\n") == 3
+        assert second.closed, "the end of the body is told to both"
+
+
+async def test_acquired_is_what_limit_counts() -> None:
+    async with Pod() as pod:
+        pool = aiohttp.TCPConnector(limit=1)
+        async with aiohttp.ClientSession(connector=pool) as session:
+            assert not pool._acquired
+            async with session.get(f"{pod.url}/stream?chunks=2"):
+                assert len(pool._acquired) == 1
+                assert pool._available_connections(session_key(pod, session)) <= 0
+            assert not pool._acquired
+
+
+def session_key(pod: Pod, session: aiohttp.ClientSession) -> client_reqrep.ConnectionKey:
+    loop = asyncio.get_running_loop()
+    return aiohttp.ClientRequest("GET", URL(pod.url), loop=loop, session=session).connection_key
 
 
 def test_idempotent_methods_are_those_that_aiohttp_sends_again() -> None:

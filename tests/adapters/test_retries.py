@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
@@ -19,7 +20,7 @@ from tests.adapters.test_cancellation import Caller, calling
 from tests.adapters.world import Shop, get, shop, until
 
 #: In turn, so that it is known which pod is asked next; and nobody is ejected for what a test makes them do.
-IN_TURN = {"policy": "round_robin", "consecutive_failures": 0, "success_rate_minimum_hosts": 1000}
+IN_TURN: dict[str, Any] = {"policy": "round_robin", "consecutive_failures": 0, "success_rate_minimum_hosts": 1000}
 BODY = b"x" * 300_000
 
 

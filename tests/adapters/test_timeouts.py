@@ -93,7 +93,8 @@ class TestADialWithoutAnAnswer:
 
     async def test_sock_connect_bounds_each_dial(self) -> None:
         timeout = aiohttp.ClientTimeout(sock_connect=0.5)
-        async with self.holed(connect_timeout=60, race_after=1.0) as (world, url), world.session(timeout=timeout) as session:
+        holed = self.holed(connect_timeout=60, race_after=1.0)
+        async with holed as (world, url), world.session(timeout=timeout) as session:
             for _ in range(6):
                 await get(session, url)
             assert self.member(world) == ("failing", "dial timed out")
@@ -122,7 +123,8 @@ class TestADialWithoutAnAnswer:
 
     async def test_connect_bounds_all_dials_together(self) -> None:
         """Four silent pods could be tried for 0.4 s each; the caller allowed 0.6 s for all of it."""
-        async with shop(0, options={"connect_timeout": 0.4, "race_after": 1.0}) as world, contextlib.AsyncExitStack() as holes:
+        alone = {"connect_timeout": 0.4, "race_after": 1.0}
+        async with shop(0, options=alone) as world, contextlib.AsyncExitStack() as holes:
             places = [await holes.enter_async_context(black_hole()) for _ in range(4)]
             targets = {"holed.example": "static:///" + ",".join(f"{host}:{port}" for host, port in places)}
             timeout = aiohttp.ClientTimeout(connect=0.6)
@@ -134,7 +136,8 @@ class TestADialWithoutAnAnswer:
 
     async def test_a_connect_limit_shorter_than_a_dial_is_weak_evidence_until_it_repeats(self) -> None:
         timeout = aiohttp.ClientTimeout(connect=0.3)
-        async with self.holed(policy="round_robin", race_after=1.0) as (world, url), world.session(timeout=timeout) as session:
+        holed = self.holed(policy="round_robin", race_after=1.0)
+        async with holed as (world, url), world.session(timeout=timeout) as session:
             failed = 0
             for _ in range(30):
                 with contextlib.suppress(aiohttp.ConnectionTimeoutError):

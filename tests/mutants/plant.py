@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 LIST = Path(__file__).with_name("mutants.toml")
 SEEDS = {"refresh": "300", "trouble": "1000"}  # families of seeds, and how many of each must do to notice
 DEFAULT_TESTS = ("tests/core",)
-HANG = 300.0  # seconds after which a mutant counts as killed because everything stands still
+HANG = 120.0  # seconds after which a mutant counts as killed because everything stands still
+LONG = 1200.0  # seconds that many seeds may take, on a busy machine
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def killer(mutant: Mutant) -> str | None:
         family = mutant.seeds or ("refresh" if mutant.tests is None else None)
         if family is not None:
             play = ["-m", "headlessconn.testing.sim", family, "--seeds", SEEDS[family], "--first-fault", "--no-shrink"]
-            said = _run(copy, play)
+            said = _run(copy, play, LONG)
             if said is not None:
                 line = next((line for line in said.splitlines() if line.startswith("seed ")), "seed ? (it crashes)")
                 return f"{family} {line.partition(':')[0]}"
@@ -72,7 +73,7 @@ def killer(mutant: Mutant) -> str | None:
         return failed[0].split(" ")[1] if failed else said.strip().splitlines()[-1]
 
 
-def _run(copy: Path, arguments: list[str]) -> str | None:
+def _run(copy: Path, arguments: list[str], limit: float = HANG) -> str | None:
     """The output of a run that failed; None of one that passed."""
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
@@ -82,11 +83,11 @@ def _run(copy: Path, arguments: list[str]) -> str | None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=HANG,
+            timeout=limit,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"a stand-still of {HANG:g} s"
+        return f"a stand-still of {limit:g} s"
     return done.stdout + done.stderr if done.returncode else None
 
 

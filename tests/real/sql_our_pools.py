@@ -13,6 +13,7 @@ from headlessconn import sync
 from headlessconn.adapters._mysql_hosts import OPTIONS
 from headlessconn.adapters._mysql_pool import POOL_OPTIONS
 from headlessconn.options import Options
+from tests.real.mysql_cluster import PRIMARY, READ, ZONE
 from tests.real.sql_setup import AsyncSetUp, BlockingSetUp, Where
 
 
@@ -72,6 +73,47 @@ class OursAsyncmy(AsyncSetUp):
     async def close(self) -> None:
         self._pool.close()
         await self._pool.wait_closed()
+
+
+class _Split(AsyncSetUp):
+    """The read/write split of `module`; `database` is what the library calls the database."""
+
+    module = ""
+    database = "database"
+
+    async def open(self) -> None:
+        adapter = importlib.import_module(f"headlessconn.adapters.{self.module}")
+        where = self.where
+        self._db = adapter.ReadWrite(
+            f"{PRIMARY}.{ZONE}:{where.port}",
+            f"{READ}.{ZONE}:{where.port}",
+            probe_role=True,
+            user=where.user,
+            password=where.password,
+            maxsize=where.size,
+            autocommit=True,
+            ssl=context_of(where),
+            options=options_of(where, POOL_OPTIONS),
+            **{self.database: where.database},
+        )
+
+    async def query(self, statement: str) -> int:
+        taking = self._db.primary() if statement.startswith("INSERT") else self._db.replica()
+        async with taking as connection, connection.cursor() as cursor:
+            await cursor.execute(statement)
+            return int((await cursor.fetchone())[0])
+
+    async def close(self) -> None:
+        await self._db.aclose()
+
+
+class OursAiomysqlSplit(_Split):
+    module = "aiomysql"
+    database = "db"
+
+
+class OursAsyncmySplit(_Split):
+    module = "asyncmy"
 
 
 class _OverPods(BlockingSetUp):

@@ -31,9 +31,18 @@ SETUPS: dict[str, str] = {
     "DBUtils, PyMySQL": "tests.real.sql_stock:DBUtilsPyMySQL",
     "ours, aiomysql": "tests.real.sql_our_pools:OursAiomysql",
     "ours, asyncmy": "tests.real.sql_our_pools:OursAsyncmy",
+    "ours, aiomysql, split": "tests.real.sql_our_pools:OursAiomysqlSplit",
+    "ours, asyncmy, split": "tests.real.sql_our_pools:OursAsyncmySplit",
     "ours, PyMySQL pool": "tests.real.sql_our_pools:OursPyMySQL",
     "ours, mysql-connector": "tests.real.sql_our_pools:OursMySQLConnector",
     "ours, DBUtils": "tests.real.sql_our_pools:OursDBUtils",
+    "ours, SA aiomysql": "tests.real.sql_our_sqlalchemy:Attached",
+    "ours, SA asyncmy": "tests.real.sql_our_sqlalchemy:AttachedAsyncmy",
+    "ours, SA PyMySQL": "tests.real.sql_our_sqlalchemy:AttachedPyMySQL",
+    "ours, SA split, aiomysql": "tests.real.sql_our_sqlalchemy:ReadWriteAsync",
+    "ours, SA split, PyMySQL": "tests.real.sql_our_sqlalchemy:ReadWriteBlocking",
+    "ours, SA split, aiomysql, probing": "tests.real.sql_our_sqlalchemy:ReadWriteAsyncProbing",
+    "ours, SA split, PyMySQL, probing": "tests.real.sql_our_sqlalchemy:ReadWriteBlockingProbing",
 }
 """Where each set-up lives, `module:Class`: a process imports only the one that it runs."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,17 @@ class Batch:
 
 def play(family: str, seeds: Sequence[int]) -> Batch:
     """Play seeds one after the other, in this process."""
+    collects = gc.isenabled()
+    gc.disable()  # worlds are taken apart by hand, and looking for garbage in them takes a quarter of the time
+    try:
+        return _play_all(family, seeds)
+    finally:
+        if collects:
+            gc.enable()
+            gc.collect()
+
+
+def _play_all(family: str, seeds: Sequence[int]) -> Batch:
     batch = Batch()
     kind = FAMILIES[family]
     for seed in seeds:
@@ -64,6 +76,8 @@ def play(family: str, seeds: Sequence[int]) -> Batch:
             requests = len(seen[0].requests)
             batch.tally.outcomes.update(seen[0].outcomes)
         batch.tally.seed(requests, moves + Counter(getattr(plan, "faults", ())))
+        for run in seen:
+            run.take_apart()
     return batch
 
 

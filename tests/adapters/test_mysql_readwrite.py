@@ -1,0 +1,216 @@
+"""`ReadWrite` over aiomysql's and asyncmy's connections: who gets what, and what becomes of it when roles change."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from headlessconn import errors
+from headlessconn.options import Options
+from tests.adapters.mysql_pools import adapter, ask, error_of, every_async
+from tests.adapters.sql_world import QUICK, cluster_of, load, trusting, until
+from tests.real.mysql_cluster import PODS, MySQLCluster
+
+pytestmark = pytest.mark.real
+
+INSERT = "INSERT INTO orders (note, made_on) VALUES ('test', @@server_id) RETURNING @@server_id"
+
+
+@pytest.fixture
+def mysql() -> Iterator[MySQLCluster]:
+    with cluster_of(2) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def steady() -> Iterator[MySQLCluster]:
+    with cluster_of(2) as cluster:
+        yield cluster
+
+
+class Database:
+    def __init__(self, db: Any) -> None:
+        self.db = db
+        self.marked: list[bool] = []
+
+    async def write(self) -> Any:
+        try:
+            async with self.db.primary() as connection:
+                return await ask(connection, INSERT)
+        except Exception as error:
+            self.marked.append(bool(getattr(error, "retryable", False)))
+            raise
+
+    async def read(self) -> Any:
+        async with self.db.replica() as connection:
+            return await ask(connection, "SELECT @@server_id")
+
+
+@asynccontextmanager
+async def database(
+    cluster: MySQLCluster, kind: str, *, one_name: bool = False, options: dict[str, Any] | None = None, **settings: Any
+) -> AsyncIterator[Database]:
+    names = (f"{PODS}:{cluster.port}",) if one_name else (cluster.write, cluster.read)
+    given = {"db" if kind == "aiomysql" and name == "database" else name: to for name, to in cluster.login.items()}
+    given |= {"autocommit": True, "ssl": trusting(cluster), "maxsize": 3, "probe_role": one_name}
+    knowing = Options(**cluster.resolver, **(QUICK | {"connect_timeout": 0.3} | (options or {})))
+    async with adapter(kind).ReadWrite(*names, options=knowing, **(given | settings)) as db:
+        yield Database(db)
+
+
+@every_async
+async def test_writes_go_to_the_primary_and_reads_to_the_replicas(steady: MySQLCluster, kind: str) -> None:
+    async with database(steady, kind) as db:
+        assert {await db.write() for _ in range(4)} == {1}
+        assert {await db.read() for _ in range(8)} <= {2, 3}
+        assert db.db.primary_endpoint.address == steady.primary.address
+
+
+@every_async
+async def test_with_one_name_the_pods_say_who_is_who(steady: MySQLCluster, kind: str) -> None:
+    async with database(steady, kind, one_name=True) as db:
+        assert {await db.write() for _ in range(4)} == {1}
+        assert {await db.read() for _ in range(8)} <= {1, 2, 3}
+
+
+@pytest.mark.parametrize(("one_name", "probe_role"), [(False, False), (False, True), (True, True)])
+@every_async
+async def test_a_demoted_primary_gets_no_second_write(
+    mysql: MySQLCluster, kind: str, one_name: bool, probe_role: bool
+) -> None:
+    async with database(mysql, kind, one_name=one_name, probe_role=probe_role) as db:
+        async with load(db.write, workers=3) as under:
+            await under.more(12)
+            promoted: list[float] = []
+            moving = asyncio.to_thread(
+                mysql.switch_over, dns_lag=2.0, promoted=lambda: promoted.append(time.monotonic())
+            )
+            task = asyncio.create_task(moving)
+            await under.until(lambda: promoted)
+            new_id = mysql.primary.server_id
+            await under.until(lambda: under.servers()[new_id] >= 6)
+            went_on = next(record.at for record in under.records if record.server == new_id)
+            if probe_role:
+                assert went_on < promoted[0] + 2.0  # it did not wait for DNS
+            await task
+            await under.more(6)
+        assert len(under.errors) <= 3 + 3, under.errors  # in flight, and one for each connection to the old one
+        assert under.errors == [error for error in under.errors if "1290" in error]
+        assert db.marked == [True] * len(under.errors)
+        assert mysql.replicas[-1].connections() == 0 or one_name  # the old primary has none of ours for writing
+
+
+@every_async
+async def test_without_a_primary_a_caller_waits_and_is_told_what_each_pod_says(mysql: MySQLCluster, kind: str) -> None:
+    mysql.primary.demote()
+    async with database(mysql, kind, probe_role=True, options={"wait_for_endpoints": 0.6}) as db:
+        with pytest.raises(error_of(kind)) as caught:
+            await db.write()
+        error = caught.value if kind == "aiomysql" else caught.value.__cause__
+        assert isinstance(error, errors.NoPrimary)
+        assert db.marked == [True]
+        servers = [mysql.primary, *mysql.replicas]
+        assert dict(error.asked) == {f"{server.address}:{mysql.port}": "it takes no writes" for server in servers}
+        writing = asyncio.create_task(db.write())
+        await asyncio.sleep(0.2)
+        mysql.primary.promote()
+        assert await writing == 1
+
+
+@every_async
+async def test_a_primary_that_dies_is_followed_by_whoever_is_promoted(mysql: MySQLCluster, kind: str) -> None:
+    dead = mysql.primary
+    async with database(mysql, kind, probe_role=True) as db:
+        async with load(db.write, workers=3) as under:
+            await under.more(9)
+            await asyncio.to_thread(mysql.crash, dead)
+            new = await asyncio.to_thread(mysql.fail_over, dns_lag=0.5)
+            await under.until(lambda: under.servers()[new.server_id] > 6)
+        assert db.db.primary_endpoint.address == new.address
+
+
+@every_async
+async def test_a_primary_that_dies_while_nobody_writes_is_left_by_the_next_one_who_does(
+    mysql: MySQLCluster, kind: str
+) -> None:
+    dead = mysql.primary
+    async with database(mysql, kind, probe_role=True) as db:
+        assert await db.write() == 1
+        await asyncio.to_thread(mysql.crash, dead)
+        new = await asyncio.to_thread(mysql.fail_over, dns_lag=0.0)
+        await asyncio.sleep(0.05)  # what the kernel has to say of it reaches this loop
+        assert await db.write() == new.server_id
+        assert db.marked == []
+
+
+@every_async
+async def test_two_that_claim_it_are_said_and_the_choice_does_not_flap(
+    mysql: MySQLCluster, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with database(mysql, kind, probe_role=True) as db:
+        assert await db.write() == 1
+        mysql.replicas[0].ask("SET GLOBAL read_only = 0")
+        for _ in range(3):
+            db.db._look_again()
+            await asyncio.sleep(0.1)
+            assert await db.write() == 1
+        await until(lambda: "split brain" in caplog.text)
+        assert caplog.text.count("split brain") == 1
+
+
+@every_async
+async def test_without_a_replica_the_primary_is_read_from_or_the_caller_is_told(mysql: MySQLCluster, kind: str) -> None:
+    for replica in mysql.replicas:
+        mysql.unready(replica)
+    quick = {"hold_nx": 0.0, "wait_for_endpoints": 0.3}
+    async with database(mysql, kind, options=quick) as db:
+        assert await db.read() == 1
+        assert await db.read() == 1
+    async with database(mysql, kind, options=quick, on_no_replica="fail") as db:
+        with pytest.raises(error_of(kind)):
+            await db.read()
+
+
+@every_async
+async def test_an_error_of_the_statement_changes_nothing(steady: MySQLCluster, kind: str) -> None:
+    async with database(steady, kind, maxsize=1) as db:
+        async with db.db.primary() as connection:
+            number = await ask(connection, "SELECT CONNECTION_ID()")
+
+        async def stumble() -> None:
+            async with db.db.primary() as connection:
+                await ask(connection, "SELECT nonsense")
+
+        with pytest.raises(error_of(kind)) as caught:
+            await stumble()
+        assert not hasattr(caught.value, "retryable")
+        async with db.db.primary() as connection:
+            assert await ask(connection, "SELECT CONNECTION_ID()") == number
+
+
+@every_async
+async def test_a_transaction_that_was_begun_read_only_is_not_taken_for_a_demotion(
+    steady: MySQLCluster, kind: str
+) -> None:
+    async with database(steady, kind, maxsize=1) as db:
+
+        async def write_read_only() -> None:
+            async with db.db.primary() as connection:
+                await ask(connection, "START TRANSACTION READ ONLY")
+                await ask(connection, INSERT)
+
+        with pytest.raises(error_of(kind), match="1792") as caught:
+            await write_read_only()
+        assert not hasattr(caught.value, "retryable")
+        assert await db.write() == 1
+
+
+@every_async
+async def test_what_contradicts_itself_is_refused(kind: str) -> None:
+    with pytest.raises(errors.OptionError, match="probe_role"):
+        adapter(kind).ReadWrite("mysql.data:3306")
+    with pytest.raises(errors.OptionError, match="on_no_replica"):
+        adapter(kind).ReadWrite("mysql-primary.data", "mysql-read.data", on_no_replica="wait")
