@@ -38,7 +38,7 @@ def _fleets(connections: int, seeds: int) -> list[Figure]:
         Figure(f"{what}: moves over the fewest possible", median(moves), "×", 1.05, note=spread(moves)),
         Figure(f"{what}: busiest pod over idlest", median(uneven), "×", UNEVEN[connections], note=spread(uneven)),
         # The worst of them, since it is the worst second that a new pod has to bear.
-        Figure(f"{what}: of a new pod's share in the worst second", max(dials), "%", 10.0, note=spread(dials, "%")),
+        Figure(f"{what}: a new pod's worst second", max(dials), "%", 10.0, note=spread(dials, "%")),
     ]
 
 

@@ -282,7 +282,10 @@ class Driver(Placing):
                 finally:
                     self._release()
                 for effect in effects:
-                    self._carry_out(effect)
+                    try:
+                        self._carry_out(effect)
+                    except Exception:  # somebody's callback: the other wishes of this moment are carried out all the same
+                        log.exception("%s: %s was not carried out", self.engine.target, type(effect).__name__)
             if engine.wakeup_at < self._armed_at:
                 if self._timer is not None:
                     self._timer.cancel()

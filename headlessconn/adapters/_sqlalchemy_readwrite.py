@@ -197,6 +197,8 @@ class ReadWrite:
 
     async def _reading(self, needed: Token) -> AsyncConnection | None:
         """A connection to a replica that has all this; None: the primary is to serve."""
+        if self._split.on_no_replica == "primary" and self._has_none():
+            return None
         try:
             connection = await self.replica_engine.connect()
         except sqlalchemy.exc.DBAPIError as error:
@@ -219,6 +221,11 @@ class ReadWrite:
         if connection.closed:
             return self._split.unknown_write()
         return await connection.run_sync(self._split.written_on)
+
+    def _has_none(self) -> bool:
+        """Whether the primary is all that there is behind the one name."""
+        answer = filtered(self._driver(), self._replication.replicas).last
+        return answer is not None and bool(answer.keys) and not self._replication.replicas(answer.keys)
 
     # ---- life --------------------------------------------------------------------------------------------------
 

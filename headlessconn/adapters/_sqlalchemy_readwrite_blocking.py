@@ -160,6 +160,8 @@ class BlockingReadWrite:
 
     def _reading(self, needed: Token) -> Connection | None:
         """A connection to a replica that has all this; None: the primary is to serve."""
+        if self._split.on_no_replica == "primary" and self._has_none():
+            return None
         try:
             connection = self.replica_engine.connect()
         except sqlalchemy.exc.DBAPIError as error:
@@ -175,6 +177,11 @@ class BlockingReadWrite:
             raise
         connection.close()
         return None
+
+    def _has_none(self) -> bool:
+        """Whether the primary is all that there is behind the one name."""
+        answer = filtered(self._driver(), self._replication.replicas).last
+        return answer is not None and bool(answer.keys) and not self._replication.replicas(answer.keys)
 
     # ---- life --------------------------------------------------------------------------------------------------
 

@@ -155,6 +155,17 @@ async def test_without_a_replica_the_primary_is_read_from_or_the_caller_is_told(
             await db.read()
 
 
+@every_driver
+async def test_where_the_primary_is_alone_behind_the_one_name_it_is_read_from(mysql: MySQLCluster, driver: str) -> None:
+    async with split(mysql, driver, one_name=True) as db:
+        await db.write()
+        assert await db.readers(4) <= {2, 3}
+        for replica in list(mysql.replicas):
+            mysql.leave(replica)
+        await until(lambda: len(db.db._services[0].snapshot.endpoints) == 1)
+        assert await db.readers(4) == {1}
+
+
 @names
 @every_driver
 async def test_a_replica_that_stops_is_left_out_but_never_the_last(

@@ -102,7 +102,7 @@ class TestADialWithoutAnAnswer:
     async def failing(self, world: Shop) -> None:
         """Wait until nobody is sent there any more."""
         async with asyncio.timeout(10):
-            while self.member(world)[0] != "failing":
+            while self.member(world)[0] != "failing":  # noqa: ASYNC110  nothing tells
                 await asyncio.sleep(0.01)
 
     async def test_one_that_is_silent_for_a_quarter_of_a_second_gets_another_beside_it(self) -> None:
