@@ -284,7 +284,7 @@ class Driver(Placing):
                 for effect in effects:
                     try:
                         self._carry_out(effect)
-                    except Exception:  # somebody's callback: the other wishes of this moment are carried out all the same
+                    except Exception:  # somebody's callback: the other wishes are carried out all the same
                         log.exception("%s: %s was not carried out", self.engine.target, type(effect).__name__)
             if engine.wakeup_at < self._armed_at:
                 if self._timer is not None:
