@@ -85,7 +85,11 @@ class Attempts:
         """Its dial is silent: a different pod beside it, if the budget allows."""
         if len(self.open) >= ABREAST or len(self.tried) >= DIALS or any(self.open.values()) or self._is_late(now):
             return None
-        return self._paid(now)
+        found = self._paid(now)
+        if found is None and self.sent and self._may_send(now) and self._engine.could_spend(now):
+            self.tried = self._unreachable | {pick.key for pick in self.open}  # as after a dial that failed
+            found = self._paid(now)
+        return found
 
     def after_break(self, pick: Pick, now: float) -> Pick | None:
         """It was sent, and broke without a byte of an answer: once more, on another pod first, if that is safe."""

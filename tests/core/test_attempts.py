@@ -274,3 +274,12 @@ def test_one_whose_exchange_broke_is_dialled_anew_when_the_others_cannot_be_reac
     again = some(request.refused(other))
     assert again.key == first.key
     assert request.refused(again) is None, "and not for ever"
+
+
+def test_one_whose_exchange_broke_is_dialled_anew_beside_a_silent_dial() -> None:
+    request = Request("ab")
+    silent = some(request.broke(request.first))
+    again = some(request.beside_dial())
+    assert again.key == request.first.key
+    assert again.key != silent.key
+    assert request.beside_dial() is None
