@@ -28,6 +28,7 @@ NAMES = (
     "importing",
     "simulation",
     "sqlalchemy_pool",
+    "mysql_pools",
 )
 
 

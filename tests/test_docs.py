@@ -279,6 +279,27 @@ async def test_sqlalchemy_and_the_read_write_split_on_real_servers() -> None:
             assert await split.orders(db) == await split.orders(db, token) == await split.with_the_orm(db) == 1
 
 
+async def test_pools_of_mysql_drivers_on_real_servers() -> None:
+    require("mariadb", not (mariadb.missing() or loopback.missing()), mariadb.missing() or loopback.missing())
+    pools = load("mysql_pools")
+    with on_loopback(replicas=1) as mysql:
+        tls = ssl.create_default_context(cafile=str(mysql.ca))
+        login = {name: mysql.login[name] for name in ("user", "password")}
+        host, _, port = mysql.read.partition(":")
+        options = Options(**mysql.resolver)
+        assert await pools.one_service(host, int(port), options=options, ssl=tls, **login) == "mysql-1"
+        both = f"static:///{mysql.primary.address}:{port},{mysql.replicas[0].address}:{port}"
+        pods = await pools.two_servers(mysql.write, both, resolver=mysql.resolver, **login)
+        assert set(pods) <= {"mysql-0", "mysql-1"}
+        mysql.replicas[0].catch_up(mysql.primary)
+        counted = await pools.primary_and_read(mysql.write, mysql.read, options=options, ssl=tls, **login)
+        assert counted in (1, 2)  # the replica may lag by the last one
+        blocking = partial(pools.in_threads, mysql.read, tls, resolver=mysql.resolver, **login)
+        assert await asyncio.to_thread(blocking) == "mysql-1"
+        dbutils = partial(pools.with_dbutils, mysql.read, resolver=mysql.resolver, **login)
+        assert await asyncio.to_thread(dbutils) == "mysql-1"
+
+
 async def test_retries_of_an_exchange_and_over_http() -> None:
     retries = load("retries")
     heard: list[bytes] = []

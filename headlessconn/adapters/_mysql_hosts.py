@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+from typing import Any, Literal
 
 from headlessconn.adapters._routes import HOSTS, PASS, Routes, _HostsFile, _is_address
 from headlessconn.client import Client, Service
@@ -37,6 +38,17 @@ async def service_of(
         return PASS  # the library's default: this machine
     port = port or PORT
     return await Routes(client, () if _is_plain(host) else [f"{host}:{port}"]).decide(host, port)
+
+
+def is_off() -> bool:
+    """Whether the environment says that nothing is to be followed."""
+    return os.environ.get("HEADLESSCONN", "").lower() in ("off", "0", "false", "no")
+
+
+def place_of(service: str | Target | Service) -> dict[str, Any]:
+    """`host` and `port` for the library itself. A static target has none: then it is followed all the same."""
+    target = service.target if isinstance(service, Service) else with_port(Target.parse(service))
+    return {"host": target.host, "port": target.port or PORT} if target.kind == "dns" else {}
 
 
 def with_port(target: Target) -> Target:

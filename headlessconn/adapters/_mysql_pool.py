@@ -10,27 +10,24 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass
 from math import inf
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self
 
 from headlessconn import errors
 from headlessconn._runtime.pooling import Runner
 from headlessconn.adapters import _mysql
-from headlessconn.adapters._mysql_hosts import CONNECT_TIMEOUT, OPTIONS, name_to_verify, service_of
-from headlessconn.adapters._mysql_sockets import notice_vanished
+from headlessconn.adapters._mysql_hosts import OPTIONS, is_off, place_of, service_of
+from headlessconn.adapters._mysql_opener import Failed, Greet, Library, Opener, split
 from headlessconn.adapters._routes import PASS
-from headlessconn.adapters._tls import PinnedContext, context_of
 from headlessconn.client import Client, Service
-from headlessconn.core.endpoint import Endpoint, How
-from headlessconn.core.pooling import Phase, Place, PoolRules, PoolSnapshot, Slot
+from headlessconn.core.endpoint import How
+from headlessconn.core.pooling import Phase, Place, PoolSnapshot, Slot
 from headlessconn.core.target import Target
 from headlessconn.options import Options
 from headlessconn.pool import Acquiring
 from headlessconn.pool import Pool as OurPool
 
-GOODBYE = 1.0  # seconds for COM_QUIT to be sent; then the socket is closed without
 SILENT_AFTER = 1.0
 """Seconds until connections that do not come back are looked into (other pools of ours: 3 s). A query of that length
 costs a TCP connect or two; a database pool that stands still for longer is an outage."""
@@ -39,124 +36,6 @@ POOL_OPTIONS = Options.of(OPTIONS, {"connect_timeout": 0.3})
 connection, twice: a kernel answers within milliseconds, whatever its server does."""
 UNLIMITED = 100_000
 GONE = "closed by its server"
-
-_RULES = frozenset(PoolRules.__dataclass_fields__)
-
-
-@dataclass(frozen=True)
-class Library:
-    """What is different between the two.
-
-    connect         `await connect(**arguments)`; cleans up when it is cancelled
-    stock           its own `create_pool`
-    transport       of a connection, or None when it is closed
-    is_dead         whether a connection that is idle has been closed by either side, without asking anybody
-    is_open         whether the library has not closed it
-    error           its `OperationalError`
-    no_connection   of our error, one that is the library's too
-    """
-
-    name: str
-    connect: Callable[..., Awaitable[Any]]
-    stock: Callable[..., Awaitable[Any]]
-    transport: Callable[[Any], asyncio.Transport | None]
-    is_dead: Callable[[Any], bool]
-    is_open: Callable[[Any], bool]
-    error: type[Exception]
-    no_connection: Callable[[errors.HeadlessError], Exception]
-
-
-Greet: TypeAlias = Callable[[Endpoint, Any], Awaitable[None]]
-"""Called with each new connection; what it raises means that this one will not do."""
-
-Failed: TypeAlias = Callable[[Endpoint, BaseException], None]
-
-
-def split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Those of `PoolRules`, and those of the library."""
-    rules = {name: value for name, value in settings.items() if name in _RULES}
-    return rules, {name: value for name, value in settings.items() if name not in _RULES}
-
-
-class Opener:
-    """Opens connections to the pods of one service, and closes them."""
-
-    def __init__(
-        self,
-        library: Library,
-        service: Service,
-        server_hostname: str | None,
-        arguments: dict[str, Any],
-        greet: Greet | None = None,
-        failed: Failed | None = None,
-    ) -> None:
-        self._library = library
-        self._greet = greet
-        self._failed = failed
-        self._arguments = dict(arguments)
-        self._arguments.setdefault("connect_timeout", CONNECT_TIMEOUT)
-        context = context_of(self._arguments.pop("ssl", None))
-        name = name_to_verify(service.target, server_hostname, context is not None)
-        if context is not None:
-            self._arguments["ssl"] = PinnedContext(context, name)
-        self._has_tls = context is not None
-
-    async def open(self, endpoint: Endpoint) -> Any:
-        """Connect to this pod and log in."""
-        try:
-            return await self._opened(endpoint)
-        except BaseException as error:
-            if self._failed is not None:
-                self._failed(endpoint, error)
-            raise
-
-    async def _opened(self, endpoint: Endpoint) -> Any:
-        connection = await self._library.connect(host=endpoint.address, port=endpoint.port, **self._arguments)
-        transport = self._library.transport(connection)
-        try:
-            if transport is None:
-                raise self._library.error(2013, f"{endpoint} hung up after the login")
-            self._examine(endpoint, transport)
-            if self._greet is not None:
-                await self._greet(endpoint, connection)
-        except BaseException:
-            connection.close()
-            if transport is not None:
-                transport.abort()
-            raise
-        return connection
-
-    def _examine(self, endpoint: Endpoint, transport: asyncio.Transport) -> None:
-        if self._has_tls and transport.get_extra_info("ssl_object") is None:  # aiomysql goes on without
-            raise self._library.error(2026, f"{endpoint} offers no TLS, though ssl= asks for it")
-        peer = transport.get_extra_info("peername")
-        if peer is None or peer[0] != endpoint.address:
-            raise errors.OptionError("read_default_file", f"it leads to {peer}, not to {endpoint}", "one without host")
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            notice_vanished(sock, sends_files=bool(self._arguments.get("local_infile")))
-
-    async def close(self, connection: Any) -> None:
-        """Say goodbye, if anybody may hear it, and close."""
-        transport = self._library.transport(connection)
-        try:
-            if not self._library.is_dead(connection):
-                async with asyncio.timeout(GOODBYE):
-                    await connection.ensure_closed()
-        finally:
-            connection.close()
-            if transport is not None:
-                transport.abort()  # else TLS would wait for the other side's goodbye: asyncio for 30 s
-
-    async def check(self, connection: Any) -> bool:
-        await connection.ping(reconnect=False)
-        return True
-
-    def cut(self, connection: Any) -> None:
-        """Its pod has vanished: whoever waits on it gets 2013."""
-        transport = self._library.transport(connection)
-        if transport is not None:
-            transport.abort()
 
 
 class FollowingPool:
@@ -178,11 +57,13 @@ class FollowingPool:
         self.library = library
         self._own = own
         self._echo = echo
+        self.cleans = arguments.get("autocommit") is not True
         self._opener = opener = Opener(library, service, server_hostname, arguments | {"echo": echo}, greet, failed)
         self._pool: OurPool[Any] = service.pool(
             open=opener.open,
             close=opener.close,
             check=opener.check,
+            reset=opener.clean if self.cleans else None,
             on_silent=opener.cut,
             is_lost=_mysql.is_lost,
             is_full=_mysql.is_full,
@@ -207,7 +88,8 @@ class FollowingPool:
         return Taking(self, self._pool, timeout, (frame.f_code.co_filename, frame.f_lineno))
 
     def release(self, connection: Any) -> asyncio.Future[None]:
-        """Give back what `await pool.acquire()` gave. One that is closed, or in a transaction, is not kept."""
+        """Give back what `await pool.acquire()` gave. One that is closed is not kept, nor one in a transaction; without
+        `autocommit=True` each is rolled back instead."""
         taking = self.taken.pop(id(connection), None)
         if taking is None:
             raise errors.NotHeld(f"the pool of {self.service.target} has not handed out {connection!r} by `await`")
@@ -346,14 +228,17 @@ class Taking(Acquiring[Any]):
         return connection
 
     def end(self, error: BaseException | None) -> None:
-        """Give it back. One that is closed, or in a transaction, is not kept: neither library's own pool does."""
+        """Give it back. One that is closed is not kept, nor one in a transaction that was begun: neither library's own
+        pool does. Without autocommit each is rolled back."""
         slot, runner = self._slot, self._pool._runner
         assert slot is not None
         assert runner is not None
         if slot.phase is not Phase.BUSY:
             return  # the pool was terminated meanwhile
         connection = slot.connection
-        is_fit = self._owner.library.is_open(connection) and not connection.get_transaction_status()
+        is_fit = self._owner.library.is_open(connection) and (
+            self._owner.cleans or (connection.get_autocommit() and not connection.get_transaction_status())
+        )
         if is_fit or (error is not None and _mysql.is_lost(error)):
             runner.give_back(slot, error)
         else:
@@ -394,7 +279,9 @@ async def make_pool(
         raise ValueError("minsize should be zero or greater")
     if maxsize < minsize and maxsize != 0:
         raise ValueError("maxsize should be not less than minsize")
-    named = {name: settings.pop(name) for name in ("host", "port") if name in settings}
+    named: dict[str, Any] = {name: settings.pop(name) for name in ("host", "port") if name in settings}
+    if service is not None and is_off() and (place := place_of(service)):
+        named, service = place, None
     options: Options | None = settings.pop("options", None)
     client = Client(options or POOL_OPTIONS)  # opens nothing before its first use
     try:
@@ -419,7 +306,7 @@ async def make_pool(
 
 
 async def _found(
-    service: str | Target | Service | None, named: Mapping[Any, Any], settings: dict[str, Any], client: Client
+    service: str | Target | Service | None, named: Mapping[str, Any], settings: dict[str, Any], client: Client
 ) -> Service | Literal["pass"]:
     if service is None and settings.get("unix_socket"):
         return PASS

@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, Literal, Self
 
 from headlessconn import errors
 from headlessconn.adapters import _mysql
 from headlessconn.adapters._mysql_hosts import with_port
-from headlessconn.adapters._mysql_pool import POOL_OPTIONS, UNLIMITED, FollowingPool, Library, Opener, Taking, split
+from headlessconn.adapters._mysql_opener import Library, Opener, split
+from headlessconn.adapters._mysql_pool import POOL_OPTIONS, UNLIMITED, FollowingPool, Taking
 from headlessconn.client import Client, Service
 from headlessconn.core.endpoint import Endpoint, Key
+from headlessconn.core.gtid import Position
 from headlessconn.core.pooling import Fault
 from headlessconn.core.roles import READ_ONLY, Roles
 from headlessconn.core.target import Target
+from headlessconn.core.writes import AfterWrite, Token
 from headlessconn.options import Options
 
 log = logging.getLogger("headlessconn")
 
 PACE = 0.25  # seconds between rounds of asking, while somebody waits for a primary
+STICKY = 2.0  # seconds
+GTID_TIMEOUT = 0.5  # seconds; a replica that keeps up has it within a millisecond (measured: 0.3 ms, at most 1.2 ms)
 ASK_TIMEOUT = 2.0  # seconds for a login and one question
 
 
@@ -41,6 +48,9 @@ class ReadWriteBase:
         *,
         probe_role: bool = False,
         on_no_replica: Literal["primary", "fail"] = "primary",
+        after_write: AfterWrite | None = None,
+        sticky: float = STICKY,
+        gtid_timeout: float = GTID_TIMEOUT,
         minsize: int = 0,
         maxsize: int = 10,
         echo: bool = False,
@@ -56,14 +66,26 @@ class ReadWriteBase:
                 f"{target} is the only name, so only the pods can say which of them takes writes",
                 'ReadWrite("mysql.data:3306", probe_role=True), or replicas="mysql-read.data:3306"',
             )
-        if on_no_replica not in ("primary", "fail"):
-            raise errors.OptionError("on_no_replica", f"{on_no_replica!r} is neither", '"primary" or "fail"')
+        for name, value, choices in (
+            ("on_no_replica", on_no_replica, ("primary", "fail")),
+            ("after_write", after_write, ("gtid", "sticky", None)),
+        ):
+            if value not in choices:
+                raise errors.OptionError(name, f"{value!r} is not one of {choices}", f"{name}={choices[0]!r}")
+        for name, seconds, longest in (("sticky", sticky, 3600.0), ("gtid_timeout", gtid_timeout, 60.0)):
+            if not 0.0 <= seconds <= longest:
+                raise errors.OptionError(name, f"{seconds!r} is not between 0 and {longest:g}", f"{name}=2.0")
         self._client = Client(options or POOL_OPTIONS)
         self._wait = self._client.options.wait_for_endpoints
         self._writes: Service = self._client.service(target)
         self._reads = self._writes if replicas is None else self._client.service(with_port(Target.parse(replicas)))
         self._probes = probe_role
         self._falls_back = on_no_replica == "primary"
+        self._after_write = after_write
+        self._sticky = sticky
+        self._gtid_timeout = gtid_timeout
+        self._token: ContextVar[Token | None] = ContextVar(f"what was written to {target}", default=None)
+        self._is_mariadb = True  # until a server says
         self._hostname = server_hostname
         self._echo = echo
         idle = pool_recycle if pool_recycle > -1 else None
@@ -100,18 +122,28 @@ class ReadWriteBase:
                 await self._judge(endpoint, error)  # before it is given back: nobody else may write on it
             raise
         finally:
-            taking.end(failure)
+            try:
+                if self._after_write is not None:
+                    await self._note_write(connection, failure)
+            finally:
+                taking.end(failure)
 
     @asynccontextmanager
-    async def replica(self) -> AsyncIterator[Any]:
+    async def replica(self, after: str | None = None) -> AsyncIterator[Any]:
         """A connection to read by, as `async with db.replica() as connection:`. With one name for all pods it may lead
         to the primary too.
 
-        Raises what the library raises; `NoEndpoints` when there is no replica, with `on_no_replica="fail"`.
+        after   a `db.token()`, from another request maybe: what this reader must see, beside what this context has
+                written
+
+        Raises what the library raises; `NoEndpoints` when there is no replica, with `on_no_replica="fail"`;
+        `OptionError` for a token that is none.
         """
         self._begin()
+        needed = self._needed(after)
         taking = self._reading().acquire()
-        connection = None if self._has_no_replica() else await self._read_by(taking)
+        only_primary = needed.sticks(time.time(), self._sticky) or self._has_no_replica()
+        connection = None if only_primary else await self._read_by(taking, needed)
         if connection is None:
             async with self.primary() as connection:
                 yield connection
@@ -125,15 +157,59 @@ class ReadWriteBase:
         finally:
             taking.end(failure)
 
-    async def _read_by(self, taking: Taking) -> Any:
+    def token(self) -> str:
+        """What this context (a task, and those it starts) has written so far, as text for a cookie or a header; "" when
+        it is nothing, or without `after_write`. For `db.replica(after=…)`, in this process or another."""
+        return str(self._token.get() or "")
+
+    async def _read_by(self, taking: Taking, needed: Token) -> Any:
         """None: the primary is to serve."""
         try:
-            return await taking.__aenter__()
+            connection = await taking.__aenter__()
         except self._library.error as error:
             if not self._falls_back or isinstance(error.__cause__, errors.PoolTimeout):
                 raise
             log.debug("%s: no replica (%s), the primary serves", self._reads.target, error)
             return None
+        if not needed.position:
+            return connection
+        failure: BaseException | None = None
+        try:
+            if await self._has_seen(connection, needed):
+                return connection
+        except Exception as error:
+            failure = error
+            log.warning("%s: a replica could not say what it has (%s)", self._reads.target, _mysql.said(error))
+        except BaseException as error:
+            taking.end(error)
+            raise
+        taking.end(failure)
+        return None
+
+    # ---- tokens ------------------------------------------------------------------------------------------------
+
+    def _needed(self, after: str | None) -> Token:
+        written = self._token.get() or Token()
+        return written if after is None else written.with_(Token.parse(after))
+
+    async def _has_seen(self, connection: Any, needed: Token) -> bool:
+        """Whether the replica has all of it, waiting for that if need be."""
+        wait = "MASTER_GTID_WAIT" if self._is_mariadb else "WAIT_FOR_EXECUTED_GTID_SET"
+        row = await _row_of(connection, f"SELECT {wait}('{needed.position}', {self._gtid_timeout:g})")
+        return row is not None and row[0] == 0
+
+    async def _note_write(self, connection: Any, failure: BaseException | None) -> None:
+        """In this context. What is not committed yet is nobody's to see."""
+        token = Token(until=time.time() + self._sticky)  # something may have been written, and nobody knows what
+        if isinstance(failure, Exception | None) and self._after_write == "gtid":
+            statement = "SELECT @@last_gtid" if self._is_mariadb else "SELECT @@GLOBAL.gtid_executed"
+            try:
+                row = await _row_of(connection, statement)
+                token = Token(Position.parse(str(row[0] or "")))
+            except Exception as error:
+                log.debug("%s: how far a write came is unknown (%s)", self._writes.target, _mysql.said(error))
+        if token != Token():
+            self._token.set((self._token.get() or Token()).with_(token))
 
     @property
     def primary_endpoint(self) -> Endpoint | None:
@@ -205,7 +281,7 @@ class ReadWriteBase:
                     raise
 
     async def _greet(self, endpoint: Endpoint, connection: Any) -> None:
-        row = await self._row(connection)
+        row = await _row_of(connection, _mysql.ROLE)
         self._answered(endpoint, row)
         if not _mysql.is_writable(row):
             raise self._library.error(_mysql.READ_ONLY_OPTION, f"{endpoint} takes no writes (read_only)")
@@ -267,7 +343,7 @@ class ReadWriteBase:
             async with asyncio.timeout(ASK_TIMEOUT):
                 connection = await self._asker.open(endpoint)
                 try:
-                    row = await self._row(connection)
+                    row = await _row_of(connection, _mysql.ROLE)
                 finally:
                     await self._asker.close(connection)
         except Exception as error:
@@ -279,13 +355,9 @@ class ReadWriteBase:
         finally:
             del self._asking[endpoint.key]
 
-    async def _row(self, connection: Any) -> Any:
-        async with connection.cursor() as cursor:
-            await cursor.execute(_mysql.ROLE)
-            return await cursor.fetchone()
-
     def _answered(self, endpoint: Endpoint, row: Any) -> None:
         is_writable = _mysql.is_writable(row)
+        self._is_mariadb = _mysql.is_mariadb(row)
         self._said[endpoint.key] = "it takes writes" if is_writable else READ_ONLY
         self._roles.told(endpoint.key, is_writable)
         self._settle()
@@ -334,3 +406,10 @@ class ReadWriteBase:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _row_of(connection: Any, statement: str) -> Any:
+    async with connection.cursor() as cursor:
+        await cursor.execute(statement)
+        row = await cursor.fetchone()
+        return tuple(row.values()) if isinstance(row, dict) else row  # the application's cursor class may give dicts

@@ -97,10 +97,3 @@ class _Acquiring(Acquiring[C]):
             pool.discard(slot.connection)
             return
         super().__exit__(kind, error, trace)
-
-
-def split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Those of `PoolRules`, and those of the library."""
-    names = PoolRules.__dataclass_fields__
-    rules = {name: value for name, value in settings.items() if name in names}
-    return rules, {name: value for name, value in settings.items() if name not in names}

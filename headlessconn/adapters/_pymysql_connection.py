@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import pymysql.connections
@@ -42,8 +43,9 @@ class Connection(_Base):
         given = dict(arguments)
         self._login_timeout = login_timeout
         context = context_of(given.pop("ssl", None))
-        if context is not None:
-            given["ssl"] = PinnedContext(context, server_hostname)
+        self._tls = None if context is None else _Noting(context, server_hostname)
+        if self._tls is not None:
+            given["ssl"] = self._tls
         self.endpoint = endpoint
         self._patience = given.setdefault("connect_timeout", CONNECT_TIMEOUT)
         self._source = (given["bind_address"], 0) if given.get("bind_address") else None
@@ -61,9 +63,14 @@ class Connection(_Base):
                 text = f"Can't connect to MySQL server on '{self.endpoint}' ({error})"
                 raise pymysql.err.OperationalError(2003, text) from error
         self.wire = Wire(sock)
+        if self._tls is not None:
+            self._tls.was_used = False
         try:
             with within(self.endpoint, self.wire, self._login_timeout):
                 super().connect(sock)
+            if self._tls is not None and not self._tls.was_used:  # up to 1.1 it goes on without
+                self.close()
+                raise pymysql.err.OperationalError(2026, f"{self.endpoint} offers no TLS, though ssl= asks for it")
         except BaseException as error:
             self._let_go()
             sock.close()
@@ -93,7 +100,9 @@ class Connection(_Base):
         """Roll back what is open; False when it cannot go to another user."""
         if not self.open:
             return False
-        if self.in_transaction:
+        # Without autocommit a mere SELECT begins a transaction, of which the status that PyMySQL knows says nothing:
+        # the next reader would see what the last one saw.
+        if self.in_transaction or not self.get_autocommit():
             with contextlib.suppress(Exception):
                 self.rollback()
                 return True
@@ -109,3 +118,13 @@ class Connection(_Base):
         wire, self.wire = self.wire, None
         if wire is not None:
             wire.close()
+
+
+class _Noting(PinnedContext):
+    """One connection's, which can tell whether it was used."""
+
+    was_used = False
+
+    def wrap_socket(self, sock: Any, *arguments: Any, **named: Any) -> ssl.SSLSocket:
+        self.was_used = True
+        return super().wrap_socket(sock, *arguments, **named)

@@ -230,8 +230,10 @@ class AsyncHooks(Hooks):
     def is_alive(self, held: Held) -> bool:
         return is_alive(held.raw)
 
-    def cut(self, held: Held) -> None:
+    def drop(self, held: Held) -> None:
         abort(held.raw)
+
+    cut = drop
 
     def start_ticking(self) -> None:
         asyncio.get_running_loop().call_later(LOOK_EVERY, self._on_tick)

@@ -217,6 +217,10 @@ class BlockingHooks(Hooks):
     def is_alive(self, held: Held) -> bool:
         return not held.wire.heard(0)
 
+    def drop(self, held: Held) -> None:
+        if held.raw.open:
+            held.raw.close()
+
     def cut(self, held: Held) -> None:
         held.wire.cut()
 

@@ -146,6 +146,7 @@ class Hooks(ABC):
         for held in self.all_held():
             if held.record() is record:  # what was opened for this record before came to nothing: a listener raised
                 self.end(held)
+                self.drop(held)
         held = Held(dialled, wire, record, self.engine.pool, time.monotonic())
         with self._lock:
             self.held.add(held)
@@ -211,6 +212,8 @@ class Hooks(ABC):
     def _close(self, dbapi_connection: Any, record: Any) -> None:
         held: Held | None = record.info.pop(KEY, None)
         if held is not None:
+            if not self.is_alive(held):
+                self.cut(held)  # SQLAlchemy would say goodbye to nobody, and log that it could not
             self.end(held)
 
     def _say_foreign(self) -> None:
@@ -267,6 +270,10 @@ class Hooks(ABC):
         """Whether nothing says that an idle connection has ended. Costs no round trip."""
 
     @abstractmethod
+    def drop(self, held: Held) -> None:
+        """Close it without a word. Doing so twice is right."""
+
+    @abstractmethod
     def cut(self, held: Held) -> None:
         """Wake whoever waits on it: what he waits for does not come."""
 
@@ -291,6 +298,7 @@ class Hooks(ABC):
         for held in self.all_held():
             if held.record() is None:  # the pool let go of it without a word
                 self.end(held)
+                self.drop(held)
             elif held.out_at < inf:
                 out = True
                 late.append((held.key, held.out_at))

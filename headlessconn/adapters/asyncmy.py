@@ -24,7 +24,8 @@ except ImportError as missing:  # pragma: no cover
 
 from headlessconn import errors
 from headlessconn.adapters._mysql import CANNOT_CONNECT
-from headlessconn.adapters._mysql_pool import POOL_OPTIONS, Creating, FollowingPool, Library, make_pool
+from headlessconn.adapters._mysql_opener import Library
+from headlessconn.adapters._mysql_pool import POOL_OPTIONS, Creating, FollowingPool, make_pool
 from headlessconn.adapters._mysql_readwrite import ReadWriteBase
 from headlessconn.client import Service
 from headlessconn.core.target import Target
@@ -127,6 +128,9 @@ class ReadWrite(ReadWriteBase):
     probe_role     ask every pod whether it takes writes, do not wait for DNS to say so: after a fail-over, writes go on
                    as soon as one does. Needed where there is one name; every pod must let this user in
     on_no_replica  when no replica can be had: "primary" reads from there, "fail" raises
+    after_write    whether a context (a task, and those it starts) reads what it has written. None: not always. "gtid":
+                   replicas are waited for, at most `gtid_timeout` (0.5 s), else the primary serves. "sticky": the
+                   primary serves for `sticky` (2 s). A `db.token()` carries it to other requests
     minsize, maxsize   connections of each of the two pools, default 0 and 10; `pool_recycle` as in `create_pool`
 
     All else is `create_pool`'s. Raises `OptionError`, `TargetError`. Use it on one loop, as `async with`, or

@@ -25,7 +25,8 @@ except ImportError as missing:  # pragma: no cover
     ) from missing
 
 from headlessconn.adapters._mysql_hosts import CONNECT_TIMEOUT, name_to_verify
-from headlessconn.adapters._mysql_threads import Kind, MySQLPool, split
+from headlessconn.adapters._mysql_opener import split
+from headlessconn.adapters._mysql_threads import Kind, MySQLPool
 from headlessconn.adapters._mysql_wire import Wire, dial
 from headlessconn.core.endpoint import Endpoint
 from headlessconn.sync import Service

@@ -19,7 +19,8 @@ except ImportError as missing:  # pragma: no cover
     raise ImportError("headlessconn.adapters.pymysql needs PyMySQL: pip install headlessconn[pymysql]") from missing
 
 from headlessconn.adapters._mysql_hosts import name_to_verify
-from headlessconn.adapters._mysql_threads import Kind, MySQLPool, split
+from headlessconn.adapters._mysql_opener import split
+from headlessconn.adapters._mysql_threads import Kind, MySQLPool
 from headlessconn.adapters._pymysql_connection import Connection
 from headlessconn.core.endpoint import Endpoint
 from headlessconn.sync import Service

@@ -244,7 +244,8 @@ class Health:
         """An ejected member whose time is over; it becomes somebody's trial."""
         most = self._options.max_in_flight or inf
         for member in self._members.in_state(State.EJECTED):
-            if not member.trial and now >= member.retry_at and member.key not in avoid and member.in_flight < most:
+            has_room = member.in_flight - member.penalty < most
+            if not member.trial and now >= member.retry_at and member.key not in avoid and has_room:
                 member.trial = True
                 return member
         return None

@@ -249,7 +249,7 @@ class Requests:
         """A trial ended without an answer. Its pod must not be tried again at once, or every request is its trial."""
         if how is How.CANCELLED and not self._is_void(pick, how) and self._was_silent(pick, now):
             self._health.trial_is_silent(pick.member, now)
-        elif how is How.LOCAL:
+        elif how is How.LOCAL or how is How.CANCELLED:
             pick.member.retry_at = now + self.options.eject_base  # undoubled: nothing was learnt
 
     def _responded_otherwise(self, pick: Pick, bad: bool, now: float, retry_after: float) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import ssl
-import threading
 from typing import Any
 
 import aiomysql  # type: ignore[import-untyped]
@@ -150,8 +149,3 @@ def test_errors_begin_with_their_number(library: object) -> None:
     assert (code_of(lost), is_lost(lost), is_full(lost)) == (2013, True, False)
     assert (code_of(full), is_lost(full), is_full(full)) == (1040, None, True)
     lost.retryable = True  # as errors of a demoted primary are marked
-
-
-def test_nothing_runs_by_itself() -> None:
-    """Adapters start no thread by being imported."""
-    assert not [one for one in threading.enumerate() if one.name.startswith("headlessconn")]

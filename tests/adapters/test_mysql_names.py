@@ -142,6 +142,8 @@ async def test_what_is_no_service_goes_to_the_librarys_own_pool(
     monkeypatch.setenv("HEADLESSCONN", "off")
     async with create_pool(host="mysql-read.data", minsize=0, **login(steady)) as pool:
         assert isinstance(pool, STOCK[kind])
+    async with create_pool(service="mysql-read.data", minsize=0, **login(steady)) as pool:
+        assert isinstance(pool, STOCK[kind])
 
 
 @every_async

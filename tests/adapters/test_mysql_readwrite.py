@@ -1,6 +1,7 @@
 """`ReadWrite` over aiomysql's and asyncmy's connections: who gets what, and what becomes of it when roles change."""
 
 import asyncio
+import importlib
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -206,6 +207,72 @@ async def test_a_transaction_that_was_begun_read_only_is_not_taken_for_a_demotio
             await write_read_only()
         assert not hasattr(caught.value, "retryable")
         assert await db.write() == 1
+
+
+@every_async
+@pytest.mark.parametrize("autocommit", [True, False])
+async def test_a_reader_sees_what_he_has_written(steady: MySQLCluster, kind: str, autocommit: bool) -> None:
+    stale = 0
+    async with database(steady, kind, after_write="gtid", gtid_timeout=20.0, autocommit=autocommit) as db:
+        before = steady.primary.value("(SELECT COUNT(*) FROM shop.orders)")
+        assert db.db.token() == ""
+        for number in range(1, 41):
+            async with db.db.primary() as connection:
+                await ask(connection, INSERT)
+                await connection.commit()
+            async with db.db.replica() as connection:
+                assert await ask(connection, "SELECT @@server_id") in (2, 3)
+                stale += await ask(connection, "SELECT COUNT(*) FROM orders") != before + number
+        assert stale == 0
+        assert db.db.token().startswith("seen=0-1-")
+
+
+@every_async
+async def test_a_token_is_carried_to_another_request_and_strangers_learn_nothing(
+    mysql: MySQLCluster, kind: str
+) -> None:
+    for replica in mysql.replicas:
+        replica.ask("STOP SLAVE SQL_THREAD")
+
+    async def another_request(db: Database, token: str | None) -> Any:
+        async with db.db.replica(after=token) as connection:
+            return await ask(connection, "SELECT @@server_id")
+
+    async with database(mysql, kind, after_write="gtid", gtid_timeout=0.1) as db:
+        reading = asyncio.create_task(another_request(db, None))
+
+        async def write() -> str:
+            await db.write()
+            return str(db.db.token())
+
+        token = await asyncio.create_task(write())  # a context of its own
+        assert db.db.token() == ""
+        assert await reading in (2, 3)
+        assert await another_request(db, token) == 1  # no replica has it within `gtid_timeout`
+        with pytest.raises(errors.OptionError, match="no token"):
+            await another_request(db, "nonsense")
+
+
+@every_async
+async def test_a_sticky_context_reads_from_the_primary_for_a_while(steady: MySQLCluster, kind: str) -> None:
+    async with database(steady, kind, after_write="sticky", sticky=3600.0) as db:
+        assert await db.read() in (2, 3)
+        await db.write()
+        assert await db.read() == 1
+    async with database(steady, kind, after_write="sticky", sticky=0.0) as db:
+        await db.write()
+        assert await db.read() in (2, 3)
+
+
+@every_async
+async def test_an_applications_own_cursor_class_is_no_hindrance(steady: MySQLCluster, kind: str) -> None:
+    name = {"aiomysql": "cursorclass", "asyncmy": "cursor_cls"}[kind]
+    module = importlib.import_module(f"{kind}.cursors")
+    async with database(steady, kind, after_write="gtid", **{name: module.DictCursor}) as db:
+        async with db.db.primary() as connection, connection.cursor() as cursor:
+            await cursor.execute(INSERT)
+            assert await cursor.fetchone() == {"@@server_id": 1}
+        assert db.db.token()
 
 
 @every_async

@@ -170,6 +170,21 @@ async def test_one_that_comes_back_in_a_transaction_does_not_take_it_to_its_next
 
 
 @every_kind
+async def test_a_reader_who_forgets_to_commit_leaves_no_old_snapshot_to_the_next(
+    mysql: MySQLCluster, kind: str
+) -> None:
+    count = "SELECT COUNT(*) FROM orders"
+    async with mysql_pool(mysql, kind, size=1, autocommit=False) as made:
+        before = await made.query(count)
+        mysql.primary.ask("INSERT INTO shop.orders (note, made_on) VALUES ('new', 1)")
+        for replica in mysql.replicas:
+            replica.catch_up(mysql.primary)
+        number = await made.query("SELECT CONNECTION_ID()")
+        assert await made.query(count) == before + 1
+        assert await made.query("SELECT CONNECTION_ID()") == number  # rolled back, not replaced
+
+
+@every_kind
 async def test_one_that_its_user_closed_is_replaced(steady: MySQLCluster, kind: str) -> None:
     async with mysql_pool(steady, kind, size=1) as made:
         taken = await made.take()

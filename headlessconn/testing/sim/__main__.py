@@ -21,6 +21,7 @@ from headlessconn.testing.sim.shrinking import shrink
 from headlessconn.testing.sim.tallies import LEAST, Tally
 
 ENOUGH = 500  # seeds without which "below one in a hundred" says nothing
+SAMPLE = 20  # seeds that are traced when many are played: twenty times slower than playing
 SHOWN = 5  # faults of one seed that are printed
 
 
@@ -37,10 +38,10 @@ def main() -> int:
     parser.add_argument("--first-fault", action="store_true", help="stop at the first that fails")
     parser.add_argument("--no-shrink", action="store_true", help="print a failing seed's schedule as it is")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes (default: two)")
-    parser.add_argument("--branches", type=int, default=0, metavar="N", help="trace the branches of core/ in N seeds")
+    parser.add_argument(
+        "--branches", type=int, metavar="N", help="trace which branches of core/ N seeds take (20 when many are played)"
+    )
     asked = parser.parse_args()
-    if asked.branches:
-        return _branches(asked.plan, range(asked.first, asked.first + asked.branches))
     seeds = range(asked.first, asked.first + asked.seeds) if asked.seed is None else range(asked.seed, asked.seed + 1)
     began = time.monotonic()
     tally, failed = Tally(), 0
@@ -57,11 +58,14 @@ def main() -> int:
     if asked.seed is not None:
         sys.stdout.write(f"{FAMILIES[asked.plan].plan(asked.seed)}\n")
     rare = _print_tally(asked.plan, tally)
+    sample = asked.branches if asked.branches is not None else SAMPLE if tally.seeds >= ENOUGH else 0
+    if sample:
+        _print_branches(asked.plan, range(asked.first, asked.first + sample))
     rate = tally.requests / max(seconds, 1e-9)
     sys.stdout.write(
         f"{tally.seeds} seeds, {tally.requests} requests, {failed} failed, {seconds:.1f} s ({rate:.0f}/s)\n"
     )
-    return 1 if failed or (rare and tally.seeds >= ENOUGH) else 0
+    return 1 if failed or rare else 0
 
 
 def _print_failed(family: str, seed: int, wrong: list[str], shrunk: bool) -> None:
@@ -83,7 +87,7 @@ def _print_tally(family: str, tally: Tally) -> list[str]:
             sys.stdout.write(f"{title}: {_line(counts)}\n")
     for line in tally.lines(wanted):
         sys.stdout.write(f"{line}\n")
-    rare = tally.rare(wanted)
+    rare = tally.rare(wanted) if tally.seeds >= ENOUGH else []
     for what in rare:
         sys.stdout.write(f"{what!r} occurs in fewer than {LEAST:.0%} of seeds: they cannot judge it\n")
     return rare
@@ -93,15 +97,17 @@ def _line(counts: Counter[str]) -> str:
     return ", ".join(f"{what} {count}" for what, count in counts.most_common())
 
 
-def _branches(family: str, seeds: range) -> int:
+def _print_branches(family: str, seeds: range) -> None:
     branches = Branches()
     with branches.tracing():
         play(family, seeds)
-    missing = branches.missing()
-    for file, line, target in missing:
-        sys.stdout.write(f"  {file.rpartition('headlessconn/')[2]}:{line} never led to line {target}\n")
-    sys.stdout.write(f"{len(seeds)} seeds: {len(branches.taken)} arcs taken, {len(missing)} branches never\n")
-    return 0
+    never = len(branches.missing())
+    sys.stdout.write(
+        f"branches of core/ in {len(seeds)} of the seeds: {len(branches.taken)} steps from line to line were taken, "
+        f"and {never} never (for options and kinds of target that are not simulated, too):\n"
+    )
+    for line in branches.lines():
+        sys.stdout.write(f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ import random
 from math import inf
 
 from headlessconn.core.endpoint import How
-from headlessconn.core.member import State
-from headlessconn.core.pick import CONNECTED, HURRIED, Nobody, Pick
+from headlessconn.core.pick import CONNECTED, HURRIED, TRIAL, Nobody, Pick
 from headlessconn.options import Options
 from headlessconn.testing.sim.driving import Contact, Driving
 from headlessconn.testing.sim.traffic import Exchange, Request, Traffic
@@ -28,7 +27,7 @@ _OK = How.OK
 class SimClient(Driving):
     """One process of the application.
 
-    begun, finished   exchanges that were begun, and those that ended
+    finished   exchanges that ended
     """
 
     def __init__(
@@ -39,10 +38,10 @@ class SimClient(Driving):
         self.traffic = traffic
         self.patience = traffic.patience
         self.requests: list[Request] = []
-        self.begun = self.finished = 0
+        self.finished = 0
         self._listening: dict[Request, Exchange] = {}
         self._random = world.rng.random
-        self._jitter = random.Random(world.rng.getrandbits(64)) if traffic.jitter else None
+        self._jitter = random.Random(world.rng.getrandbits(64)).random if traffic.jitter else None
         lanes = [self.engine.lane(f"{times:g}") for times in traffic.lanes]
         self._kinds = traffic.deal(lanes, random.Random(world.rng.getrandbits(64)))
         self._gap = 1.0 / traffic.rate
@@ -63,7 +62,7 @@ class SimClient(Driving):
         now = world.now
         if now > self._until:
             return
-        gap = self._gap if self._jitter is None else self._gap * 2.0 * self._jitter.random()
+        gap = self._gap if self._jitter is None else self._gap * 2.0 * self._jitter()
         world.at(now + gap, self._arrive)
         request = Request(len(self.requests), now, now + self.patience, next(self._kinds))
         self.requests.append(request)
@@ -73,6 +72,8 @@ class SimClient(Driving):
         self.begin(request)
 
     def begin(self, request: Request) -> None:
+        if request.at != self.world.now:
+            self._watch(request)  # it has waited, so its deadline may be near
         engine, now = self.engine, self.world.now
         pick = engine.pick(now)
         if isinstance(pick, Nobody):
@@ -83,7 +84,7 @@ class SimClient(Driving):
             self.world.at(min(now + self.options.wait_for_endpoints, request.deadline), self._gave_up, request)
         else:
             self.firsts.append(now)
-            if pick.member.state is not State.READY:
+            if pick.flags & TRIAL:
                 self.trials.append((now, pick.member.key))
             self._go(request, pick)
         if engine.outbox or engine.wakeup_at < self._armed_at:
@@ -111,11 +112,10 @@ class SimClient(Driving):
             self.extras.append(self.world.now)
         key = pick.member.key
         pod = self.world.by_key[key]
-        exchange = Exchange(self, request, pick, pod)
+        exchange = Exchange(self, request, pick, pod, self.world.now)
         pick.holder = exchange
         pick.lane = request.kind.lane
-        request.open.append(exchange)
-        self.begun += 1
+        request.open += (exchange,)
         pod.picked.append((exchange.began_at, self.number))
         idle = self._idle.get(key)
         while idle:
@@ -236,7 +236,7 @@ class SimClient(Driving):
             request.attempts.went(exchange.pick)
         pod.received.append((now, self.number, request.id))
         request.pod = pod.name
-        pod.open[exchange] = None
+        pod.open[exchange] = True
         if self._hedge_after is not None:
             world.at(now + self._hedge_after, self._hedge, exchange)
         if pod.serves == "never":
@@ -266,9 +266,10 @@ class SimClient(Driving):
 
     def _answered(self, exchange: Exchange) -> None:
         pod, request = exchange.pod, exchange.request
-        if exchange not in pod.open:
+        if not pod.open.pop(exchange, False):
             return  # reset or given up meanwhile
         if pod.serves == "never":
+            pod.open[exchange] = True
             pod.held.append(exchange)
             self._watch(request)
             return
@@ -278,10 +279,10 @@ class SimClient(Driving):
         if request.kind.streams and not bad:
             engine.streams(pick)
             exchange.streaming = True
+            pod.open[exchange] = True
             self.world.at(min(now + STREAM * self._random(), self._until), self._stream_over, exchange)
         else:
             engine.ended(pick, _OK, now)
-            del pod.open[exchange]
             pick.holder = None
             exchange.over = True
             self.finished += 1
@@ -291,10 +292,11 @@ class SimClient(Driving):
                     self._idle[key].append(exchange.generation)
                 else:
                     self._idle[key] = [exchange.generation]
-        request.open.remove(exchange)
         if bad or request.attempts is not None:
+            request.open = tuple(other for other in request.open if other is not exchange)
             self._answered_in_company(exchange, bad)
         else:
+            request.open = ()
             request.outcome = "ok"
             request.ended_at = now
         if engine.outbox or engine.wakeup_at < self._armed_at:
@@ -308,7 +310,7 @@ class SimClient(Driving):
             self._next(request, attempts.after_bad(exchange.pick, now), "bad status")
             return
         attempts.won(exchange.pick)
-        for loser in list(request.open):
+        for loser in request.open:
             self._finish(loser, How.CANCELLED)
         request.pod = exchange.pod.name
         self._end(request, "ok")
@@ -393,7 +395,7 @@ class SimClient(Driving):
             return
         self._unqueue(request)
         self._listening.pop(request, None)
-        for exchange in list(request.open):
+        for exchange in request.open:
             self._finish(exchange, how if exchange.sent_at != inf else How.CANCELLED)
         self._end(request, outcome)
         self._obey()
@@ -404,7 +406,7 @@ class SimClient(Driving):
         exchange.pod.open.pop(exchange, None)
         self.finished += 1
         if exchange in request.open:
-            request.open.remove(exchange)
+            request.open = tuple(other for other in request.open if other is not exchange)
             request.troubles += (exchange.trouble(how),)
         exchange.pick.holder = None
         self.engine.ended(exchange.pick, how, now)

@@ -9,11 +9,11 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from headlessconn.core.budget import BURST, PER_SECOND, RATIO, SAVED
 from headlessconn.options import Options
 from headlessconn.testing.sim import events as happen
 from headlessconn.testing.sim.events import Event
 from headlessconn.testing.sim.judging import asked_in_time, told_the_law, within_budget
+from headlessconn.testing.sim.promises import BURST, PER_SECOND, RATIO, SAVED
 from headlessconn.testing.sim.run import Run, simulate
 from headlessconn.testing.sim.traffic import Traffic
 

@@ -25,9 +25,20 @@ BEAT = 0.25  # seconds between looks at our own clock, as the runtime's
 STALL = 0.5  # seconds of standing still that the runtime calls a stall
 SPINS = 100  # wake-ups at one instant
 
-# What a loop that wakes up does after it has read its sockets.
+# What a loop that wakes up does by the clock. It reads its sockets first, but what was read wakes its task only in the
+# next round, and a time-out in this one overtakes that: so either may come first.
 TIMERS = frozenset(
-    {"_arrive", "_lookup_over", "_timed_out", "_unanswered", "_wake", "_gave_up", "_dial_silent", "_unheard"}
+    {
+        "_arrive",
+        "_lookup_over",
+        "_timed_out",
+        "_unanswered",
+        "_wake",
+        "_gave_up",
+        "_overslept",
+        "_dial_silent",
+        "_unheard",
+    }
 )
 
 
@@ -50,8 +61,9 @@ class Driving:
     unarmed     calls after which no wake-up was armed; wakes: how often its timer fired
     longest     the longest its queue of waiting callers was
     firsts      when each request's first attempt began
-    trials      when each first attempt on a member that was not READY began, those on dead connections excepted
+    trials      when each trial of an ejected member began, those on dead connections excepted
     contacts    every dial and probe that ended and said something of the pod
+    verdicts    what `Options.verify` said: (time, of whom, whether it is the pod that is meant)
     overslept_at  when it last told the engine that its loop had stood still
     extras      when each attempt began that was more than its caller asked for: a dial beside another, a copy
     """
@@ -73,6 +85,7 @@ class Driving:
         self.firsts: list[float] = []
         self.trials: list[tuple[float, Key]] = []
         self.contacts: list[Contact] = []
+        self.verdicts: list[tuple[float, Key, bool | None]] = []
         self.overslept_at = -inf
         self.extras: list[float] = []
         self.no_sockets = self.lacked_sockets = False
@@ -97,14 +110,15 @@ class Driving:
     # ---- our own trouble ---------------------------------------------------------------------------------------
 
     def stall(self, seconds: float) -> None:
-        """Its loop stands still: what happens meanwhile is seen afterwards, sockets first, then timers."""
+        """Its loop stands still: what happens meanwhile is seen afterwards, in the order of its happening or time-outs
+        first."""
         world = self.world
         until = world.now + seconds
         self.stalls.append((world.now, until))
         if seconds > STALL:
             world.at(world.now + BEAT * world.rng.random(), self._overslept, seconds)
         self.stalled_until = max(self.stalled_until, until)
-        world.postpone(self, until, TIMERS | {"_overslept"})
+        world.postpone(self, until, TIMERS if world.rng.random() < 0.5 else frozenset())
 
     def _overslept(self, seconds: float) -> None:
         self.overslept_at = self.world.now
@@ -226,10 +240,12 @@ class Driving:
     def _verify(self, wish: Verify) -> None:
         pod = self.world.by_key[wish.endpoint.key]
         meant = pod.ours if pod.dials == "accept" and pod.serves != "never" else None
-        self.world.at(self.world.now + CONNECT, self._verified, (wish.id, meant))
+        self.world.at(self.world.now + CONNECT, self._verified, (wish.id, pod, meant))
 
-    def _verified(self, argument: tuple[int, bool | None]) -> None:
-        self.engine.verified(*argument, self.world.now)
+    def _verified(self, argument: tuple[int, Pod, bool | None]) -> None:
+        question, pod, meant = argument
+        self.verdicts.append((self.world.now, pod.key, meant))
+        self.engine.verified(question, meant, self.world.now)
         self._obey()
 
     # ---- look-ups ----------------------------------------------------------------------------------------------

@@ -27,14 +27,26 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
-from headlessconn.core.attempts import ABREAST, COPIES, DIALS, SENT
-from headlessconn.core.budget import BURST, PER_SECOND, RATIO
 from headlessconn.core.endpoint import How, Key
-from headlessconn.core.lane import ENOUGH, KEPT, Lane
-from headlessconn.core.silence import ALONE, OTHERS, SILENT_MIN, SLOWER
+from headlessconn.core.lane import Lane
 from headlessconn.options import Options
 from headlessconn.testing.sim.client import SimClient
 from headlessconn.testing.sim.knowing import Bucket, Known, was_well
+from headlessconn.testing.sim.promises import (
+    ABREAST,
+    ALONE,
+    BURST,
+    COPIES,
+    DIALS,
+    ENOUGH,
+    KEPT,
+    OTHERS,
+    PER_SECOND,
+    RATIO,
+    SENT,
+    SILENT_MIN,
+    SLOWER,
+)
 from headlessconn.testing.sim.traffic import Request, Trouble
 from headlessconn.testing.sim.world import World
 

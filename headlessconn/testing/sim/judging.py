@@ -7,14 +7,12 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 
-from headlessconn.core.attempts import SENT
-from headlessconn.core.budget import BURST, PER_SECOND, RATIO, SAVED
 from headlessconn.core.endpoint import Key
-from headlessconn.core.health import REDIAL_MAX
 from headlessconn.core.member import State
 from headlessconn.testing.sim.client import SimClient
 from headlessconn.testing.sim.excuses import Case
-from headlessconn.testing.sim.knowing import Bucket, Known, was_ill, well_since
+from headlessconn.testing.sim.knowing import Bucket, Known, was_ill, was_well, well_since
+from headlessconn.testing.sim.promises import BURST, PER_SECOND, RATIO, REDIAL_MAX, SAVED, SENT
 from headlessconn.testing.sim.run import Run
 from headlessconn.testing.sim.troubles import SECONDS, Plan
 
@@ -37,6 +35,7 @@ def judge(plan: Plan, run: Run, excused: Counter[str] | None = None) -> list[str
         known = Known.of(client, plan.options.hold_nx)
         rules = (
             _gone(run, client, known),
+            _not_ours(run, client),
             told_the_law(client),
             _ended(client),
             asked_in_time(client, SECONDS),
@@ -63,11 +62,26 @@ def _gone(run: Run, client: SimClient, known: Known) -> Iterator[str]:
                 break
 
 
+def _not_ours(run: Run, client: SimClient) -> Iterator[str]:
+    """Who was found to be another Service's gets nothing until it is found otherwise, or is listed anew."""
+    for at, key, meant in client.verdicts:
+        if meant is not False:
+            continue
+        until = min((when for when, whom, _ in client.verdicts if whom == key and when > at), default=SECONDS)
+        moved = min((when for when, move in client.moves if move.endpoint.key == key and when > at), default=SECONDS)
+        until = min(until, moved)
+        for pod in run.world.pods.values():
+            late = [when for when, who in pod.picked if pod.key == key and who == client.number and at < when < until]
+            if late:
+                yield f"{pod.name} is another Service's, which was known at {at:.3f}, and was used at {late[0]:.3f}"
+
+
 def told_the_law(client: SimClient) -> Iterator[str]:
     if client.unarmed:
         yield f"no wake-up was armed after {client.unarmed} calls"
-    if client.begun != client.finished or client.begun != client.engine.picks:
-        yield f"{client.engine.picks} picks, of which {client.begun} were begun and {client.finished} ended"
+    begun = sum(who == client.number for pod in client.world.pods.values() for _, who in pod.picked)
+    if not begun == client.finished == client.engine.picks:
+        yield f"{client.engine.picks} picks, of which {begun} were begun and {client.finished} ended"
 
 
 def _ended(client: SimClient) -> Iterator[str]:
@@ -137,30 +151,35 @@ def _left_alone(client: SimClient) -> Iterator[str]:
 
 
 def _comes_back(plan: Plan, run: Run, client: SimClient) -> Iterator[str]:
-    """Who is well again is used again: a FAILING member by its next re-dial, an EJECTED one by its next trial.
-
-    Sentences double, so who is well again waits no longer than it had been out before, and its first sentence.
-    """
-    if plan.options.verify is not None:
+    """Who is well again is used again: a FAILING member by its next re-dial, an EJECTED one by its next trial, and at
+    the latest by the first of them that goes well."""
+    if plan.options.verify is not None or client.lacked_sockets:
         return
+    stalls = sum(ends - begins for begins, ends in client.stalls)
+    answered = {(r.at, r.pod): r.ended_at for r in client.requests if r.outcome == "ok" and not r.troubles}
+    failed: Counter[Key] = Counter()  # ejections and trials: each doubles the next sentence
     out: dict[Key, tuple[float, State]] = {}
-    ejections: Counter[Key] = Counter()
     for at, move in [*client.moves, (SECONDS, None)]:
         for key, (began, state) in list(out.items()):
             if move is not None and move.endpoint.key != key:
                 continue
             del out[key]
             pod = run.world.by_key[key]
-            well = well_since(pod, at)
-            since = max(began, well)
+            since = max(began, well_since(pod, at))
             most = REDIAL_MAX + plan.options.connect_timeout
             if state is State.EJECTED:
-                most = (since - began) + plan.options.eject_base * 2.0 ** ejections[key] + QUIET / plan.traffic.rate
-            most += SLACK + sum(ends - begins for begins, ends in client.stalls)
-            if at - since > most and not client.lacked_sockets:
-                yield f"{pod.name} was well from {well:.3f} on, and still {state.value} at {at:.3f}"
+                trials = [when for when, whom in client.trials if whom == key and began < when < at]
+                for trial in trials:
+                    good = answered.get((trial, pod.name))
+                    failed[key] += good is None
+                    if good is not None and good < at - SLACK and was_well(pod, trial, good):
+                        yield f"{pod.name} was tried at {trial:.3f}, answered well, and was still ejected at {at:.3f}"
+                sentence = plan.options.eject_base * 2.0 ** failed[key]
+                most = min(sentence, plan.options.eject_max) + plan.traffic.patience + QUIET / plan.traffic.rate
+            if at - since > most + stalls + SLACK:
+                yield f"{pod.name} was well from {since:.3f} on, and still {state.value} at {at:.3f}"
         if move is not None and move.after in (State.FAILING, State.EJECTED):
-            ejections[move.endpoint.key] += move.after is State.EJECTED
+            failed[move.endpoint.key] += move.after is State.EJECTED
             out[move.endpoint.key] = (at, move.after)
 
 
@@ -203,6 +222,9 @@ def _bounded(plan: Plan, client: SimClient) -> Iterator[str]:
         yield f"{client.longest} callers waited, more than max_waiting={plan.options.max_waiting}"
     if engine.waiting:
         yield f"{engine.waiting} callers wait still, though all have ended"
+    last = {move.endpoint: move.after for _, move in client.moves}
+    for endpoint in [endpoint for endpoint, state in last.items() if state is State.DRAINING]:
+        yield f"{endpoint} is still draining, though nothing is open on it any more"
     if engine._owed:
         yield f"{len(engine._owed)} answers are still owed, though all have ended"
     timers = len(engine._health._timers) + len(engine._health._probes)

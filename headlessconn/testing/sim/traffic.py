@@ -90,13 +90,13 @@ class Request:
     attempts: Attempts | None = None
     timed = False  # whether its deadline is in the world's calendar
     troubles: tuple[Trouble, ...] = ()
+    open: tuple[Exchange, ...] = ()
 
     def __init__(self, number: int, at: float, deadline: float, kind: Kind) -> None:
         self.id = number
         self.at = at
         self.deadline = deadline
         self.kind = kind
-        self.open: list[Exchange] = []
 
     def company(self, first: Exchange, hedge_after: float | None) -> Attempts:
         """Its attempts, made when the first one needs company."""
@@ -115,13 +115,13 @@ class Exchange:
     over = False
     streaming = False
 
-    def __init__(self, client: SimClient, request: Request, pick: Pick, pod: Pod) -> None:
+    def __init__(self, client: SimClient, request: Request, pick: Pick, pod: Pod, now: float) -> None:
         self.client = client
         self.request = request
         self.pick = pick
         self.pod = pod
         self.generation = pod.generation
-        self.began_at = pick.started_at
+        self.began_at = now
 
     def trouble(self, how: How) -> Trouble:
         """What to write down when it ends now, otherwise than well."""

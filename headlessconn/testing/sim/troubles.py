@@ -52,18 +52,20 @@ class Plan:
         clients = rng.choice((2, 2, 2, 3, 4, 6))
         cached = rng.random() < 0.15
         ttl = rng.choice((1.0, 5.0, 5.0, 30.0))
+        latency = rng.choice((0.002, 0.005, 0.02))
+        lanes = rng.choice(((1.0,), (1.0, 8.0), (1.0, 5.0, 40.0)))
+        patience = rng.choice((1.0, 2.0, 5.0, 5.0, 5.0, 5.0))
         traffic = Traffic(
             rate=REQUESTS / SECONDS / clients * rng.uniform(1.0, 1.3),
-            patience=rng.choice((1.0, 2.0, 5.0, 5.0, 5.0, 5.0)),
+            patience=max(patience, 3.0 * latency * lanes[-1]),  # a healthy pod must be able to answer in time
             jitter=rng.random() < 0.8,
             repeatable=rng.choice((0.5, 0.8, 1.0)),
-            lanes=rng.choice(((1.0,), (1.0, 8.0), (1.0, 5.0, 40.0))),
+            lanes=lanes,
             streams=rng.choice((0.0, 0.0, 0.025, 0.05)),
             gives_up=rng.choice((How.TIMEOUT, How.TIMEOUT, How.CANCELLED)),
             cancelled=rng.choice((0.0, 0.0, 0.01, 0.05)),
             hedge_after=rng.choice((None, None, None, 0.05, 0.5)),
         )
-        latency = rng.choice((0.002, 0.005, 0.02))
         draw = _Draw(rng, pods, clients, latency)
         schedule = tuple(sorted(draw.schedule(), key=lambda entry: entry[0]))
         return cls(

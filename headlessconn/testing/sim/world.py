@@ -17,6 +17,11 @@ CONNECT = 0.0002  # seconds a TCP handshake takes inside a cluster
 REFUSE = 0.0001
 SYN_AGAIN = 1.0  # seconds after which the kernel repeats a SYN that was lost
 PORT = 8080
+LAST = 1 << 62  # after all that happens at the same moment
+
+
+def _end(_: Any) -> None:
+    """Stands in the calendar where a run ends."""
 
 
 class World:
@@ -45,23 +50,26 @@ class World:
         collects = gc.isenabled()
         gc.disable()  # a world makes no garbage in cycles, and looking for some takes a quarter of the time
         try:
-            while heap and heap[0][0] <= until:
+            heappush(heap, (until, LAST, _end, None))
+            while True:
                 self.now, _, act, argument = pop(heap)
+                if act is _end:
+                    break
                 act(argument)
         finally:
             if collects:
                 gc.enable()
         self.now = until
 
-    def postpone(self, owner: object, until: float, last: frozenset[str] = frozenset()) -> None:
+    def postpone(self, owner: object, until: float, first: frozenset[str] = frozenset()) -> None:
         """Whatever `owner` was to do before `until` it does then, in the same order: its loop stands still. What is
-        named in `last` comes after all else: a loop that wakes up reads its sockets before it looks at its timers."""
+        named in `first` comes before all else."""
         late = [entry for entry in self._heap if entry[0] < until and getattr(entry[2], "__self__", None) is owner]
         if not late:
             return
         gone = set(map(id, late))
         self._heap[:] = [entry for entry in self._heap if id(entry) not in gone]
-        late.sort(key=lambda entry: (entry[2].__name__ in last, entry[0], entry[1]))
+        late.sort(key=lambda entry: (entry[2].__name__ not in first, entry[0], entry[1]))
         for _, _, act, argument in late:
             self._sequence += 1
             self._heap.append((until, self._sequence, act, argument))
@@ -135,7 +143,7 @@ class Pod:
         self.ours = True
         self.generation = 0  # connections of an older one are dead
         self.quiet: set[int] = set()  # generations whose end no FIN told: the other side finds out by writing
-        self.open: dict[Exchange, None] = {}  # in the order of their coming
+        self.open: dict[Exchange, bool] = {}  # in the order of their coming
         self.held: list[Exchange] = []  # whose answers a standing process owes
         self.received: list[tuple[float, int, int]] = []
         self.dialled: list[tuple[float, int]] = []
