@@ -6,6 +6,7 @@ them, and its own suite needs little: one loop a test, a limit, and no failure s
 
 import asyncio
 import inspect
+import signal
 import traceback
 from collections.abc import Awaitable
 from typing import Any
@@ -13,6 +14,11 @@ from typing import Any
 import pytest
 
 from tests import tiers
+
+# A shell that starts us in the background has us ignore Ctrl-C, and then Python does too: the tests that interrupt
+# themselves need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LIMIT = 60.0
 """Seconds an async test may take. A hang detector, not a measurement: a busy machine must not come near it."""

@@ -107,7 +107,7 @@ async def test_a_demoted_primary_gets_no_second_write(
 @every_async
 async def test_without_a_primary_a_caller_waits_and_is_told_what_each_pod_says(mysql: MySQLCluster, kind: str) -> None:
     mysql.primary.demote()
-    async with database(mysql, kind, probe_role=True, options={"wait_for_endpoints": 0.6}) as db:
+    async with database(mysql, kind, probe_role=True, options={"wait_for_endpoints": 3.0}) as db:
         with pytest.raises(error_of(kind)) as caught:
             await db.write()
         error = caught.value if kind == "aiomysql" else caught.value.__cause__
