@@ -10,6 +10,7 @@ has it read like the page around it.
     ```{errors}             every error, with an example of its message
     ```{advice}             what to check, by what DNS said last
     ```{explained}          what `service.explain()` says in a few situations
+    ```{faults}             what clients did under real faults, from `faults.json`
     ```{command-help} NAME  the help of a command, as it prints it; without a name, that of the program
 """
 
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import command_line
 import dns_answers
 import errors_page
+import faults_plot
 import lifecycle
 import options_page
 import plain_docstrings
@@ -40,6 +42,7 @@ MARKDOWN: dict[str, Callable[[], str]] = {
     "options": options_page.options,
     "errors": errors_page.entries,
     "advice": errors_page.advice_table,
+    "faults": faults_plot.faults,
 }
 
 
