@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import html
 import importlib
+import json
 import os
 import re
 import ssl
@@ -16,6 +17,7 @@ from functools import cached_property, partial
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import aiohttp
 import pytest
@@ -24,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from yarl import URL
 
 import headlessconn
-from headlessconn import errors
+from headlessconn import errors, sync
 from headlessconn.adapters import aiohttp as adapter
 from headlessconn.core.member import MOVES, State
 from headlessconn.options import Options
@@ -89,11 +91,30 @@ def test_every_public_name_is_there(manual: Manual) -> None:
         assert {f"headlessconn.{name}", f"headlessconn.errors.{name}"} & manual.anchors, name
     for name in adapter.__all__:
         assert f"headlessconn.adapters.aiohttp.{name}" in manual.anchors
+    for name in set(sync.__all__) - {"NoEndpoints", "PoolSnapshot"}:  # which are those of the other API
+        assert f"headlessconn.sync.{name}" in manual.anchors
     for name in headlessconn.testing.__all__:
         assert f"headlessconn.testing.{name}" in manual.anchors
     for name in set(sim.__all__) - {"Event", "SimClient"}:  # what the others give or take
         homes = {f"headlessconn.testing.sim.{name}", f"headlessconn.testing.sim.events.{name}"}
         assert homes & manual.anchors, name
+
+
+def test_every_public_name_of_an_adapter_is_there(manual: Manual) -> None:
+    for path in sorted((ROOT / "headlessconn" / "adapters").glob("[!_]*.py")):
+        lists = re.findall(r"^__all__ = (\[.*?\])", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        for name in ast.literal_eval(lists[0]):
+            assert f"headlessconn.adapters.{path.stem}.{name}" in manual.anchors
+
+
+def test_each_client_under_each_fault_is_drawn(manual: Manual) -> None:
+    rows = json.loads((DOCS / "faults.json").read_text(encoding="utf-8"))
+    trials = {(row["rate"], row["scenario"], row["client"]) for row in rows}
+    failed = {(row["rate"], row["scenario"], row["client"]) for row in rows if row["failed"] + row["posts_failed"]}
+    plots = re.findall(r'<svg class="faults-plot".*?</svg>', manual.pages["faults"], re.DOTALL)
+    assert len(plots) == len({row["rate"] for row in rows})
+    assert sum(plot.count("<rect") for plot in plots) == len(trials)
+    assert sum(plot.count(" failed</text>") for plot in plots) == len(failed)
 
 
 def test_every_command_is_there_with_its_options(manual: Manual) -> None:
@@ -298,6 +319,25 @@ async def test_pools_of_mysql_drivers_on_real_servers() -> None:
         assert await asyncio.to_thread(blocking) == "mysql-1"
         dbutils = partial(pools.with_dbutils, mysql.read, resolver=mysql.resolver, **login)
         assert await asyncio.to_thread(dbutils) == "mysql-1"
+
+
+async def test_threads_share_a_service_and_a_pool() -> None:
+    blocking = load("blocking")
+
+    def use(target: str, resolver: dict[str, Any], paths: list[str]) -> list[bytes]:
+        with sync.Client(**resolver) as client:
+            service = client.service(target)
+            service.ready(3)
+            with service.pool(open=blocking.connect, max_size=3) as pool:
+                return [*blocking.get_all(service, paths), *(blocking.get_kept(pool, path) for path in paths)]
+
+    async with EmbeddedCluster() as cluster:
+        orders = await cluster.service("orders", pods=3)
+        paths = [f"/v1/orders/{number}" for number in range(12)]
+        assert all(await asyncio.to_thread(use, orders.target, cluster.resolver, paths))
+        served = Counter(request.path for pod in orders.pods for request in pod.requests)
+        assert {path: served[path] for path in paths} == dict.fromkeys(paths, 2)
+        assert all(pod.requests for pod in orders.pods)
 
 
 async def test_retries_of_an_exchange_and_over_http() -> None:
