@@ -12,20 +12,17 @@ from typing import Any, Self
 import sqlalchemy.exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from headlessconn import errors
 from headlessconn._runtime.driver import Driver
 from headlessconn._runtime.hub import Hub
 from headlessconn.adapters import _mysql
 from headlessconn.adapters._sqlalchemy_async import AsyncHooks, AsyncOpener
-from headlessconn.adapters._sqlalchemy_dial import Dialling, Line, dialling
-from headlessconn.adapters._sqlalchemy_errors import NoEndpoints
-from headlessconn.adapters._sqlalchemy_roles import PACE, ROUND, TICK, Replicas, filtered, hint, position_of, to_primary
-from headlessconn.adapters._sqlalchemy_split import GTID_TIMEOUT, STICKY, OnNoReplica, Split, is_running, questions
-from headlessconn.client import Client
+from headlessconn.adapters._sqlalchemy_dial import Dialling, Line
+from headlessconn.adapters._sqlalchemy_roles import PACE, ROUND, TICK, position_of
+from headlessconn.adapters._sqlalchemy_sides import Sides
+from headlessconn.adapters._sqlalchemy_split import Split, is_running, questions
+from headlessconn.client import Client, Service
 from headlessconn.core.endpoint import Endpoint, Key
-from headlessconn.core.target import Target
-from headlessconn.core.writes import AfterWrite, Token
-from headlessconn.options import Options
+from headlessconn.core.writes import Token
 
 log = logging.getLogger("headlessconn")
 
@@ -41,7 +38,7 @@ class _Apart(Client):
         return super().hub()
 
 
-class ReadWrite:
+class ReadWrite(Sides[AsyncEngine, Driver, AsyncHooks]):
     """Writes to the primary, reads from the replicas, said by the caller and never guessed from SQL.
 
         db = ReadWrite(
@@ -77,48 +74,11 @@ class ReadWrite:
     Raises `OptionError`, `TargetError`. Use it on one loop, as `async with`, or `await db.aclose()`.
     """
 
-    def __init__(
-        self,
-        make_engine: Callable[[], AsyncEngine],
-        *,
-        primary: str | Target,
-        replicas: str | Target | None = None,
-        probe_role: bool = False,
-        options: Options | None = None,
-        on_no_replica: OnNoReplica = "primary",
-        after_write: AfterWrite | None = None,
-        sticky: float = STICKY,
-        gtid_timeout: float = GTID_TIMEOUT,
-        max_lag: float | None = None,
-        server_hostname: str | None = None,
-        silent_after: float = 3.0,
-        open_timeout: float = 10.0,
-    ) -> None:
-        self._split = split = Split(
-            primary,
-            replicas,
-            probe_role=probe_role,
-            options=options,
-            on_no_replica=on_no_replica,
-            after_write=after_write,
-            sticky=sticky,
-            gtid_timeout=gtid_timeout,
-            max_lag=max_lag,
-        )
-        self._replication = replication = split.replication
+    def _open_clients(self, split: Split) -> tuple[Service, Service]:
         self._clients = Client(split.options), _Apart(split.options)
-        self._services = (
-            self._clients[0].service(split.primary_target),
-            self._clients[1].service(split.replica_target),
-        )
-        self.primary_engine, self.replica_engine = make_engine(), make_engine()
-        self._replicas = Replicas(replication)
-        self._hooks = (
-            self._hooked(self.primary_engine, 0, self._to_primary, server_hostname, silent_after, open_timeout),
-            self._hooked(self.replica_engine, 1, self._to_replica, server_hostname, silent_after, open_timeout),
-        )
-        replication.hint = self._hint
-        replication.changed = self._push
+        return self._clients[0].service(split.primary_target), self._clients[1].service(split.replica_target)
+
+    def _prepare(self) -> None:
         self._finding: asyncio.Task[None] | None = None
         self._asked_at = -PACE
         self._asking: dict[Key, asyncio.Task[None]] = {}
@@ -190,11 +150,6 @@ class ReadWrite:
         finally:
             await asyncio.shield(asyncio.ensure_future(connection.close()))
 
-    def token(self) -> str:
-        """What this context (a task, and those it starts) has written so far, as text for a cookie or a header; "" when
-        it is nothing, or without `after_write`. For `db.replica(after=…)`, in this process or another."""
-        return str(self._split.token)
-
     async def _reading(self, needed: Token) -> AsyncConnection | None:
         """A connection to a replica that has all this; None: the primary is to serve."""
         if self._split.on_no_replica == "primary" and self._has_none():
@@ -221,11 +176,6 @@ class ReadWrite:
         if connection.closed:
             return self._split.unknown_write()
         return await connection.run_sync(self._split.written_on)
-
-    def _has_none(self) -> bool:
-        """Whether the primary is all that there is behind the one name."""
-        answer = filtered(self._driver(), self._replication.replicas).last
-        return answer is not None and bool(answer.keys) and not self._replication.replicas(answer.keys)
 
     # ---- life --------------------------------------------------------------------------------------------------
 
@@ -254,34 +204,6 @@ class ReadWrite:
         if self._keeper is None:
             self._services[0].driver()  # raises for a client that is closed, or another loop's
             self._keeper = asyncio.get_running_loop().create_task(self._keep())
-
-    # ---- dials -------------------------------------------------------------------------------------------------
-
-    def _to_primary(self, line: Line) -> Dialling:
-        return (yield from to_primary(line, self._replication))
-
-    def _to_replica(self, line: Line) -> Dialling:
-        # Where the primary stands in, it is not waited for that a replica appears; only for the first answer of DNS.
-        known = self._driver().engine.answer is not None
-        wait = 0.0 if known and self._split.on_no_replica == "primary" else None
-        try:
-            return (yield from dialling(line, self._replicas, wait))
-        except errors.NoEndpoints as error:
-            raise NoEndpoints(error) from error
-
-    def _driver(self) -> Driver:
-        """The replicas', which lists only those that will do."""
-        driver = self._services[1].driver()
-        filtered(driver, self._replication.replicas)
-        return driver
-
-    def _hint(self) -> None:
-        for service in self._services:
-            hint(service.driver())
-
-    def _push(self) -> None:
-        driver = self._driver()
-        filtered(driver, self._replication.replicas).push(driver)
 
     # ---- who is who --------------------------------------------------------------------------------------------
 
@@ -365,12 +287,6 @@ class ReadWrite:
                 lag.applied(endpoint.key, position_of(rows[0][0]), is_running(rows))
         self._replication.sampled([endpoint.key for endpoint in replicas], time.monotonic())
 
-    def _all_replicas(self) -> list[Endpoint]:
-        """Those that are left out too."""
-        driver = self._driver()
-        answer = filtered(driver, self._replication.replicas).last
-        return [] if answer is None else [Endpoint.of(key, answer.about.get(key)) for key in sorted(answer.keys)]
-
     async def _rows(self, hooks: AsyncHooks, endpoint: Endpoint, statements: tuple[str, ...]) -> list[Any]:
         try:
             return await hooks.ask(endpoint, *statements, keep=True)
@@ -383,10 +299,6 @@ class ReadWrite:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    def __repr__(self) -> str:
-        split = self._split
-        return f"<ReadWrite: writes to {split.primary_target}, reads from {split.replica_target}>"
 
 
 def _operational(engine: AsyncEngine) -> Callable[[int, str], Exception]:

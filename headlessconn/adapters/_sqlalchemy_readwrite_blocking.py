@@ -20,15 +20,13 @@ from headlessconn._runtime.blocking import BlockingDriver
 from headlessconn._runtime.workers import Workers
 from headlessconn.adapters import _mysql
 from headlessconn.adapters._sqlalchemy_blocking import BlockingHooks, BlockingOpener
-from headlessconn.adapters._sqlalchemy_dial import Dialling, Line, dialling
-from headlessconn.adapters._sqlalchemy_errors import NoEndpoints
-from headlessconn.adapters._sqlalchemy_roles import PACE, ROUND, TICK, Replicas, filtered, hint, position_of, to_primary
-from headlessconn.adapters._sqlalchemy_split import GTID_TIMEOUT, STICKY, OnNoReplica, Split, is_running, questions
+from headlessconn.adapters._sqlalchemy_dial import Dialling, Line
+from headlessconn.adapters._sqlalchemy_roles import PACE, ROUND, TICK, position_of
+from headlessconn.adapters._sqlalchemy_sides import Sides
+from headlessconn.adapters._sqlalchemy_split import Split, is_running, questions
 from headlessconn.core.endpoint import Endpoint, Key
-from headlessconn.core.target import Target
-from headlessconn.core.writes import AfterWrite, Token
-from headlessconn.options import Options
-from headlessconn.sync import Client
+from headlessconn.core.writes import Token
+from headlessconn.sync import Client, Service
 
 log = logging.getLogger("headlessconn")
 
@@ -36,7 +34,7 @@ ASKERS = 8  # threads that ask pods: none as long as nobody is asked
 PATIENCE = 10.0  # seconds: what a pod does not say until then it does not say
 
 
-class BlockingReadWrite:
+class BlockingReadWrite(Sides[Engine, BlockingDriver, BlockingHooks]):
     """`ReadWrite` for threads: the same settings, with an `Engine` on PyMySQL, and `with` in place of `async with`.
 
         with BlockingReadWrite(
@@ -52,49 +50,11 @@ class BlockingReadWrite:
     What a context has written is kept by thread, or by `contextvars` where those are carried along.
     """
 
-    def __init__(
-        self,
-        make_engine: Callable[[], Engine],
-        *,
-        primary: str | Target,
-        replicas: str | Target | None = None,
-        probe_role: bool = False,
-        options: Options | None = None,
-        on_no_replica: OnNoReplica = "primary",
-        after_write: AfterWrite | None = None,
-        sticky: float = STICKY,
-        gtid_timeout: float = GTID_TIMEOUT,
-        max_lag: float | None = None,
-        server_hostname: str | None = None,
-        silent_after: float = 3.0,
-        open_timeout: float = 10.0,
-    ) -> None:
-        self._split = split = Split(
-            primary,
-            replicas,
-            probe_role=probe_role,
-            options=options,
-            on_no_replica=on_no_replica,
-            after_write=after_write,
-            sticky=sticky,
-            gtid_timeout=gtid_timeout,
-            max_lag=max_lag,
-        )
-        self._replication = replication = split.replication
-        # Two clients, since the replicas' set is filtered, and each role's connections are counted apart.
+    def _open_clients(self, split: Split) -> tuple[Service, Service]:
         self._clients = Client(split.options), Client(split.options)
-        self._services = (
-            self._clients[0].service(split.primary_target),
-            self._clients[1].service(split.replica_target),
-        )
-        self.primary_engine, self.replica_engine = make_engine(), make_engine()
-        self._replicas = Replicas(replication)
-        self._hooks = (
-            self._hooked(self.primary_engine, 0, self._to_primary, server_hostname, silent_after, open_timeout),
-            self._hooked(self.replica_engine, 1, self._to_replica, server_hostname, silent_after, open_timeout),
-        )
-        replication.hint = self._hint
-        replication.changed = self._push
+        return self._clients[0].service(split.primary_target), self._clients[1].service(split.replica_target)
+
+    def _prepare(self) -> None:
         self._workers = Workers(ASKERS, "headlessconn-ask")
         self._lock = threading.Lock()
         self._finding: threading.Event | None = None
@@ -154,10 +114,6 @@ class BlockingReadWrite:
         with connection or self.primary_engine.connect() as found:
             yield found
 
-    def token(self) -> str:
-        """What this context has written so far, as text; see `ReadWrite.token`."""
-        return str(self._split.token)
-
     def _reading(self, needed: Token) -> Connection | None:
         """A connection to a replica that has all this; None: the primary is to serve."""
         if self._split.on_no_replica == "primary" and self._has_none():
@@ -177,11 +133,6 @@ class BlockingReadWrite:
             raise
         connection.close()
         return None
-
-    def _has_none(self) -> bool:
-        """Whether the primary is all that there is behind the one name."""
-        answer = filtered(self._driver(), self._replication.replicas).last
-        return answer is not None and bool(answer.keys) and not self._replication.replicas(answer.keys)
 
     # ---- life --------------------------------------------------------------------------------------------------
 
@@ -210,34 +161,6 @@ class BlockingReadWrite:
             if begins:
                 name = "headlessconn-roles"
                 threading.Thread(target=_keep, args=[weakref.ref(self), self._closed], name=name, daemon=True).start()
-
-    # ---- dials -------------------------------------------------------------------------------------------------
-
-    def _to_primary(self, line: Line) -> Dialling:
-        return (yield from to_primary(line, self._replication))
-
-    def _to_replica(self, line: Line) -> Dialling:
-        # Where the primary stands in, it is not waited for that a replica appears; only for the first answer of DNS.
-        known = self._driver().engine.answer is not None
-        wait = 0.0 if known and self._split.on_no_replica == "primary" else None
-        try:
-            return (yield from dialling(line, self._replicas, wait))
-        except errors.NoEndpoints as error:
-            raise NoEndpoints(error) from error
-
-    def _driver(self) -> BlockingDriver:
-        """The replicas', which lists only those that will do."""
-        driver = self._services[1].driver()
-        filtered(driver, self._replication.replicas)
-        return driver
-
-    def _hint(self) -> None:
-        for service in self._services:
-            hint(service.driver())
-
-    def _push(self) -> None:
-        driver = self._driver()
-        filtered(driver, self._replication.replicas).push(driver)
 
     # ---- who is who --------------------------------------------------------------------------------------------
 
@@ -326,21 +249,12 @@ class BlockingReadWrite:
                 lag.applied(endpoint.key, position_of(rows[0][0]), is_running(rows))
         self._replication.sampled([endpoint.key for endpoint in replicas], time.monotonic())
 
-    def _all_replicas(self) -> list[Endpoint]:
-        """Those that are left out too."""
-        answer = filtered(self._driver(), self._replication.replicas).last
-        return [] if answer is None else [Endpoint.of(key, answer.about.get(key)) for key in sorted(answer.keys)]
-
     def _rows(self, hooks: BlockingHooks, endpoint: Endpoint, statements: tuple[str, ...]) -> list[Any]:
         try:
             return hooks.ask(endpoint, *statements, keep=True)
         except Exception as error:
             log.debug("%s: %s does not say how far it is: %s", self._replication.name, endpoint, _mysql.said(error))
             return []
-
-    def __repr__(self) -> str:
-        split = self._split
-        return f"<BlockingReadWrite: writes to {split.primary_target}, reads from {split.replica_target}>"
 
 
 def _keep(owner: weakref.ref[BlockingReadWrite], closed: threading.Event) -> None:
