@@ -19,11 +19,11 @@ from typing import TypeVar, assert_never
 
 from headlessconn._runtime import faults
 from headlessconn._runtime.blocking import BlockingDriver, Thread
-from headlessconn._runtime.blocking_steps import Hooks, Step, Steps, reason_of
+from headlessconn._runtime.blocking_steps import Hooks, Step, Steps
 from headlessconn._runtime.short_lock import ShortLock
-from headlessconn._runtime.sockets import abort
+from headlessconn._runtime.sockets import cut_off
 from headlessconn._runtime.workers import Workers
-from headlessconn.core.claim import KEEP, Claim, Retire
+from headlessconn.core.claim import KEEP, Claim, Retire, reason_of
 from headlessconn.core.endpoint import How
 from headlessconn.core.pooling import (
     Cancel,
@@ -250,23 +250,9 @@ class BlockingRunner(Steps):
             case Probe():
                 self._workers.submit(partial(self._probe, command))
             case Silent(slot=slot):
-                self._silent(slot)
+                cut_off(self._name, slot.endpoint, slot.connection, self._hooks.on_silent)
             case _:
                 assert_never(command)
-
-    def _silent(self, slot: Slot) -> None:
-        log.warning(
-            "pool of %s: %s fell silent and gives no TCP connection; whoever waits on a connection to it is cut off",
-            self._name,
-            slot.endpoint,
-        )
-        if self._hooks.on_silent is None:
-            abort(slot.connection)
-            return
-        try:
-            self._hooks.on_silent(slot.connection)
-        except Exception:
-            log.exception("pool of %s: on_silent failed", self._name)
 
     def _on_retire(self, slot: Slot, wish: Retire) -> None:
         self.tell(lambda now: self.machine.retire(slot, reason_of(wish), now))

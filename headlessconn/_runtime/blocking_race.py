@@ -105,8 +105,7 @@ class _Race:
             # All that were tried have failed. When that has emptied the set, wait for somebody as any caller would.
             other = driver.acquire(attempts.tried)
             if isinstance(other, Pick):
-                attempts.tried.add(other.key)
-                attempts.open[other] = False
+                attempts.took(other)
                 found = other
         if found is None:
             raise DialFailed(str(driver.engine.target), self._tried) from error

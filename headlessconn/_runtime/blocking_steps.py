@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from headlessconn._runtime.short_lock import ShortLock
 from headlessconn._runtime.sockets import abort, keep_seen_alive
 from headlessconn._runtime.turns import Turn
 from headlessconn._runtime.workers import Job, Workers
-from headlessconn.core.claim import KEEP, Claim, Keep, Retire
+from headlessconn.core.claim import KEEP, Claim, Keep, Retire, reason_of
 from headlessconn.core.endpoint import Endpoint, How
 from headlessconn.core.pick import Nobody
 from headlessconn.core.pooling import Check, Open, Phase, Pooling, Probe, Slot, said
@@ -62,7 +63,7 @@ class Step:
         self.then: Callable[[], None] | None = None  # its connection is to be closed: not while it is used here
 
 
-class Steps:
+class Steps(ABC):
     """The steps of one pool. The attributes are the runner's."""
 
     machine: Pooling
@@ -266,18 +267,14 @@ class Steps:
 
     # ---- the runner's other half -------------------------------------------------------------------------------
 
-    def obey(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def obey(self) -> None: ...
 
-    def tell(self, fact: Callable[[float], object]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def tell(self, fact: Callable[[float], object]) -> None: ...
 
-    def _on_retire(self, slot: Slot, wish: Retire) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _on_retire(self, slot: Slot, wish: Retire) -> None: ...
 
-    def _on_warm(self, slot: Slot, claim: Claim) -> None:
-        raise NotImplementedError
-
-
-def reason_of(verdict: Keep | Retire) -> str:
-    return verdict.reason.value if isinstance(verdict, Retire) else ""
+    @abstractmethod
+    def _on_warm(self, slot: Slot, claim: Claim) -> None: ...

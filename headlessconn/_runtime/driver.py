@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from math import inf
 from threading import Lock
-from typing import Any, Protocol, assert_never
+from typing import Any, Protocol, TypeVar, assert_never
 
 from headlessconn._runtime.checks import Checker
-from headlessconn._runtime.placing import Found, OnRetire, OnWarm, Placing
+from headlessconn._runtime.placing import OnRetire, OnWarm, Placing
 from headlessconn._runtime.source import Source
 from headlessconn.core.attempts import Attempts
-from headlessconn.core.claim import ConnId, Retire
+from headlessconn.core.claim import Claim, ConnId, Retire
 from headlessconn.core.effects import Admit, Ask, Change, Changed, Effect, Forget, Hurry, Probe, Verify, Warm
 from headlessconn.core.endpoint import Answer, How, Key
 from headlessconn.core.engine import Engine
@@ -33,6 +33,8 @@ log = logging.getLogger("headlessconn")
 MISSED = 1000  # changes kept for a reader of `changes()` that does not keep up; the oldest are dropped
 NAMED = 8  # endpoints that a log line names
 
+
+Found = TypeVar("Found", Pick, Claim)
 
 _OK = How.OK
 
@@ -149,6 +151,16 @@ class Driver(Placing):
         if isinstance(found, Pick) or found.all_avoided:
             return found
         return await self._in_turn(lambda: self.pick(avoid, safe), wait)
+
+    async def claim(self, avoid: Collection[Key] = (), wait: float | None = None) -> Claim | Nobody:
+        """A place, waiting for an endpoint if need be: `wait` seconds, by default `wait_for_endpoints`.
+
+        Nobody only when `avoid` names all there are. Raises `NoEndpoints`, `Overloaded`, `ClosedError`.
+        """
+        found = self.place(avoid)
+        if isinstance(found, Claim) or found.all_avoided:
+            return found
+        return await self._in_turn(lambda: self.place(avoid), wait)
 
     async def _in_turn(self, question: Callable[[], Found | Nobody], wait: float | None) -> Found | Nobody:
         """Wait in turn until the question is answered with somebody."""

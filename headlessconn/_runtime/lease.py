@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headlessconn._runtime.dial import how_dial_failed, how_request_failed
-from headlessconn._runtime.driver import Driver
-from headlessconn._runtime.placing import OnRetire
+from headlessconn._runtime.placing import OnRetire, Placing
 from headlessconn.core.claim import KEEP, Claim, ConnId, Keep, Retire
 from headlessconn.core.endpoint import Endpoint, How
 from headlessconn.errors import PickEnded
@@ -36,7 +35,7 @@ class Lease:
 
     __slots__ = ("_claim", "_conn", "_driver", "endpoint", "host", "port")
 
-    def __init__(self, driver: Driver, claim: Claim) -> None:
+    def __init__(self, driver: Placing, claim: Claim) -> None:
         self._driver = driver
         self._claim = claim
         self._conn: ConnId | None = None

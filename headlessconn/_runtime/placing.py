@@ -7,23 +7,23 @@ when it should go, one that is called when a replacement should be opened first.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from headlessconn.core.claim import Claim, ConnId, Keep, Retire
 from headlessconn.core.effects import Warm
 from headlessconn.core.endpoint import How, Key
 from headlessconn.core.engine import Engine
-from headlessconn.core.pick import Nobody, Pick
+from headlessconn.core.pick import Nobody
 
 log = logging.getLogger("headlessconn")
 
 OnRetire: TypeAlias = Callable[[Retire], None]
 OnWarm: TypeAlias = Callable[[Claim], None]
-Found = TypeVar("Found", Pick, Claim)
 
 
-class Placing:
+class Placing(ABC):
     """What a driver says of connections. The attributes are the driver's."""
 
     engine: Engine
@@ -43,16 +43,6 @@ class Placing:
             self._release()
         self._obey()
         return found
-
-    async def claim(self, avoid: Collection[Key] = (), wait: float | None = None) -> Claim | Nobody:
-        """A place, waiting for an endpoint if need be: `wait` seconds, by default `wait_for_endpoints`.
-
-        Nobody only when `avoid` names all there are. Raises `NoEndpoints`, `Overloaded`, `ClosedError`.
-        """
-        found = self.place(avoid)
-        if isinstance(found, Claim) or found.all_avoided:
-            return found
-        return await self._in_turn(lambda: self.place(avoid), wait)
 
     def opened(
         self, claim: Claim, *, pushes: bool = False, on_retire: OnRetire | None = None, on_warm: OnWarm | None = None
@@ -128,11 +118,8 @@ class Placing:
 
     # ---- the driver's other half -------------------------------------------------------------------------------
 
-    def _tell(self, fact: Callable[[float], None]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _tell(self, fact: Callable[[float], None]) -> None: ...
 
-    def _obey(self) -> None:
-        raise NotImplementedError
-
-    async def _in_turn(self, question: Callable[[], Found | Nobody], wait: float | None) -> Found | Nobody:
-        raise NotImplementedError
+    @abstractmethod
+    def _obey(self) -> None: ...

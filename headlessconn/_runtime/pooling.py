@@ -18,8 +18,8 @@ from typing import Any, assert_never
 
 from headlessconn._runtime import dial, faults
 from headlessconn._runtime.driver import Driver, clock_of
-from headlessconn._runtime.sockets import abort, close_any, keep_seen_alive
-from headlessconn.core.claim import KEEP, Claim, Retire
+from headlessconn._runtime.sockets import abort, close_any, cut_off, keep_seen_alive
+from headlessconn.core.claim import KEEP, Claim, Retire, reason_of
 from headlessconn.core.endpoint import Endpoint, How
 from headlessconn.core.pick import Nobody
 from headlessconn.core.pooling import (
@@ -133,7 +133,7 @@ class Runner:
             case Probe():
                 self._spawn(self._probe(command))
             case Silent(slot=slot):
-                self._silent(slot)
+                cut_off(self._name, slot.endpoint, slot.connection, self._hooks.on_silent)
             case _:
                 assert_never(command)
 
@@ -158,7 +158,7 @@ class Runner:
             verdict = slot.driver.checked_out(slot.conn)
             if verdict is KEEP:
                 break
-            machine.broke(slot, _reason(verdict), How.OK, self.now())
+            machine.broke(slot, reason_of(verdict), How.OK, self.now())
             self.obey()
         if machine.outbox or machine.wakeup_at < self._armed_at:
             self.obey()
@@ -179,7 +179,7 @@ class Runner:
             machine.resetting(slot, self.now())
         else:
             verdict = slot.driver.checked_in(slot.conn)
-            machine.released(slot, self.now(), "" if verdict is KEEP else _reason(verdict))
+            machine.released(slot, self.now(), reason_of(verdict))
         if machine.outbox or machine.wakeup_at < self._armed_at:
             self.obey()
 
@@ -278,7 +278,7 @@ class Runner:
         else:
             if slot.phase is Phase.RESETTING:
                 verdict = slot.driver.checked_in(slot.conn)
-                self.machine.was_reset(slot, self.now(), "" if verdict is KEEP else _reason(verdict))
+                self.machine.was_reset(slot, self.now(), reason_of(verdict))
         finally:
             self.obey()
 
@@ -322,20 +322,6 @@ class Runner:
             self.machine.probed(probe.key, not failed, self.now())
             self.obey()
 
-    def _silent(self, slot: Slot) -> None:
-        log.warning(
-            "pool of %s: %s fell silent and gives no TCP connection; whoever waits on a connection to it is cut off",
-            self._name,
-            slot.endpoint,
-        )
-        if self._hooks.on_silent is None:
-            abort(slot.connection)
-            return
-        try:
-            self._hooks.on_silent(slot.connection)
-        except Exception:
-            log.exception("pool of %s: on_silent failed", self._name)
-
     # ---- the engine --------------------------------------------------------------------------------------------
 
     def _on_retire(self, slot: Slot, wish: Retire) -> None:
@@ -344,7 +330,7 @@ class Runner:
 
     def _told(self, slot: Slot, verdict: Any) -> None:
         if verdict is not KEEP:
-            self.machine.retire(slot, _reason(verdict), self.now())
+            self.machine.retire(slot, reason_of(verdict), self.now())
 
     def _on_warm(self, slot: Slot, claim: Claim) -> None:
         dial = self.machine.replace(slot, claim.key, claim.endpoint, claim.reason.value, self.now())
@@ -396,11 +382,6 @@ class Runner:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _reason(verdict: Any) -> str:
-    reason: str = verdict.reason.value
-    return reason
 
 
 async def _result(value: Any) -> Any:

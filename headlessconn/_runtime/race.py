@@ -102,8 +102,7 @@ class _Race:
         if len(attempts.tried) < DIALS:
             found = await self._driver.acquire(attempts.tried)
             if isinstance(found, Pick):
-                attempts.tried.add(found.key)
-                attempts.open[found] = False
+                attempts.took(found)
                 return found
         raise DialFailed(str(self._driver.engine.target), self._tried) from last
 
@@ -122,4 +121,4 @@ def _lost(driver: Driver, pick: Pick, task: asyncio.Task[socket.socket]) -> None
     driver.ended(pick, how)
 
 
-__all__ = ["DIALS", "connect", "open_connection"]
+__all__ = ["connect", "open_connection"]

@@ -190,7 +190,7 @@ class Run(Generic[H, T]):
                 raise DialFailed(str(driver.engine.target), self._tried) from error
             return found
         if how is How.LOCAL and not bad:
-            attempts.open.pop(pick, None)
+            attempts.left(pick)
             found = None
         else:
             found = driver.further(partial(attempts.after_bad if bad else attempts.after_break, pick))

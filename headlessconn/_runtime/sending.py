@@ -7,12 +7,24 @@ as sent, but for a refused or unreachable address, behind which nobody can have 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
+from typing import Protocol
 
 from headlessconn._runtime.dial import how_dial_failed, how_request_failed
-from headlessconn._runtime.driver import Driver
 from headlessconn.core.endpoint import NO_DIAL, How
+from headlessconn.core.engine import Engine
 from headlessconn.core.pick import Pick
+
+
+class Told(Protocol):
+    """A driver of either kind, as far as a pick's holder has something to tell it."""
+
+    engine: Engine
+
+    def further(self, question: Callable[[float], Pick | None]) -> Pick | None: ...
+    def dialled(self, pick: Pick, how: How) -> None: ...
+    def ended(self, pick: Pick, how: How) -> None: ...
 
 
 class Sending:
@@ -24,7 +36,7 @@ class Sending:
 
     __slots__ = ("_driver", "_failed", "_pick", "is_bad", "is_sent")
 
-    def __init__(self, driver: Driver, pick: Pick) -> None:
+    def __init__(self, driver: Told, pick: Pick) -> None:
         self._driver = driver
         self._pick = pick
         self._failed: BaseException | None = None  # what ended a `connecting` block

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from headlessconn._runtime.dial import keep_alive
+from headlessconn.core.endpoint import Endpoint
+
+log = logging.getLogger("headlessconn")
 
 
 def sockets_of(connection: Any) -> Iterator[Any]:
@@ -44,6 +48,22 @@ def abort(connection: Any) -> bool:
                 transport.shutdown(socket.SHUT_RDWR)
             seen = True
     return seen
+
+
+def cut_off(pool: str, endpoint: Endpoint | None, connection: Any, on_silent: Callable[[Any], object] | None) -> None:
+    """End the waiting on a connection of a pool whose pod is silent, by `on_silent` where its owner gave one."""
+    log.warning(
+        "pool of %s: %s fell silent and gives no TCP connection; whoever waits on a connection to it is cut off",
+        pool,
+        endpoint,
+    )
+    if on_silent is None:
+        abort(connection)
+        return
+    try:
+        on_silent(connection)
+    except Exception:
+        log.exception("pool of %s: on_silent failed", pool)
 
 
 async def close_any(connection: Any) -> None:

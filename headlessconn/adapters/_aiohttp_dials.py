@@ -81,7 +81,7 @@ class Dials:
         self._socket = None
         for task, (pick, _) in self._racing.items():
             task.cancel()
-            self.attempts.open.pop(pick, None)
+            self.attempts.left(pick)
         if self._won is not None:
             (connection, pick), self._won = self._won, None
             self._drop(connection, pick)

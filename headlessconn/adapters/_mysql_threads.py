@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import inf
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from headlessconn._runtime.blocking_steps import Hooks
 from headlessconn.adapters import _mysql
@@ -14,7 +14,24 @@ from headlessconn.core.pooling import Phase, Place, PoolRules, Slot
 from headlessconn.sync import Pool, Service
 from headlessconn.sync.pool import Acquiring
 
-C = TypeVar("C")
+
+class Connection(Protocol):
+    """A library's connection as our adapters have it.
+
+    is_alive   whether an idle one has not been closed, without asking anybody
+    clean      make it fit for its next user; False when it cannot be
+    cut        a thread that waits on it goes on with an error
+    """
+
+    @property
+    def is_alive(self) -> bool: ...
+    def clean(self) -> bool: ...
+    def cut(self) -> None: ...
+    def close(self) -> None: ...
+    def ping(self, reconnect: Literal[False] = ...) -> object: ...
+
+
+C = TypeVar("C", bound=Connection)
 
 SILENT_AFTER = 1.0  # seconds; as for the pools of asyncio
 GONE = "closed by its server"
@@ -27,18 +44,17 @@ class MySQLPool(Pool[C], Generic[C]):
     the thread that gives it back: its next user must neither see an old snapshot nor commit another's writes.
     """
 
-    def __init__(self, service: Service, kind: Kind[C], rules: Mapping[str, Any]) -> None:
+    def __init__(self, service: Service, open: Callable[[Endpoint], C], rules: Mapping[str, Any]) -> None:  # noqa: A002
         hooks = Hooks(
-            kind.open,
-            kind.close,
-            kind.check,
-            on_silent=kind.cut,
+            open,
+            lambda connection: connection.close(),
+            lambda connection: connection.ping(reconnect=False),
+            on_silent=lambda connection: connection.cut(),
             is_lost=_mysql.is_lost,
             is_full=_mysql.is_full,
         )
         settings = PoolRules.of({"silent_after": SILENT_AFTER, "check_timeout": 1.0, **rules})
         super().__init__(service.driver, str(service.target), hooks, settings)
-        self._kind = kind
         service._client._pools.add(self)
 
     def acquire(self, timeout: float | None = inf, *, level: int = 1) -> Acquiring[C]:
@@ -49,38 +65,17 @@ class MySQLPool(Pool[C], Generic[C]):
     def release(self, connection: C, *, broken: bool = False) -> None:
         """Give back what `take` gave. `broken`: it must not be used again."""
         if id(connection) in self._taken:  # else it is another's by now
-            broken = broken or not self._kind.clean(connection)
+            broken = broken or not connection.clean()
         super().release(connection, broken=broken)
 
     def _acquired(self, place: Place, timeout: float | None) -> Slot:
         while True:
             slot = super()._acquired(place, timeout)
-            if self._kind.is_alive(slot.connection):
+            if slot.connection.is_alive:
                 return slot
             runner = self._runner
             assert runner is not None
             runner.broke(slot, GONE, How.RESET_REUSED)  # its pod went while it was idle
-
-
-class Kind(Generic[C]):
-    """What is different between libraries.
-
-    is_alive   whether an idle one has not been closed, without asking anybody
-    clean      make it fit for its next user; False when it cannot be
-    """
-
-    def __init__(
-        self,
-        *,
-        open: Callable[[Endpoint], C],  # noqa: A002
-        close: Callable[[C], object],
-        check: Callable[[C], object],
-        cut: Callable[[C], object],
-        is_alive: Callable[[C], bool],
-        clean: Callable[[C], bool],
-    ) -> None:
-        self.open, self.close, self.check, self.cut = open, close, check, cut
-        self.is_alive, self.clean = is_alive, clean
 
 
 class _Acquiring(Acquiring[C]):
@@ -93,7 +88,7 @@ class _Acquiring(Acquiring[C]):
         assert slot is not None
         assert isinstance(pool, MySQLPool)
         is_over = error is not None and (not isinstance(error, Exception) or _mysql.is_lost(error))
-        if slot.phase is Phase.BUSY and not is_over and not pool._kind.clean(slot.connection):
+        if slot.phase is Phase.BUSY and not is_over and not slot.connection.clean():
             pool.discard(slot.connection)
             return
         super().__exit__(kind, error, trace)

@@ -6,10 +6,8 @@ socket for TLS, so a duplicate of it is kept, by which an idle connection can be
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import select
 import socket
 import threading
 import time
@@ -23,6 +21,7 @@ from sqlalchemy import Engine
 from headlessconn._runtime import dial
 from headlessconn._runtime.blocking import BlockingDriver
 from headlessconn._runtime.workers import Workers
+from headlessconn.adapters import _mysql_wire
 from headlessconn.adapters._mysql_sockets import notice_vanished
 from headlessconn.adapters._sqlalchemy_dial import Dialled, Dialling, Drop, Find, Line, Open, Pause, Place, Step
 from headlessconn.adapters._sqlalchemy_hooks import Held, Hooks, Roles
@@ -35,29 +34,20 @@ ASK_TIMEOUT = 2.0  # seconds for questions that a server answers from memory
 PROBERS = 4  # threads for probes: none as long as there are none
 
 
-class Wire:
-    """A duplicate of the socket under one connection.
+class Wire(_mysql_wire.Wire):
+    """One that is watched while its connection is opened, and looked at by each check-out.
 
     heard   `heard(0)` is empty as long as there is nothing to be read: on an idle connection anything else is an end,
             or an error on its way
     until   when it is cut off if it is still being opened
     """
 
-    __slots__ = ("_sock", "heard", "until")
+    __slots__ = ("heard", "until")
 
     def __init__(self, sock: socket.socket, until: float) -> None:
-        self._sock = sock.dup()
-        poll = select.poll()
-        poll.register(self._sock.fileno(), select.POLLIN)
-        self.heard = poll.poll
+        super().__init__(sock)
+        self.heard = self._poll.poll
         self.until = until
-
-    def cut(self) -> None:
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._sock.close()
 
 
 class BlockingOpener:

@@ -14,6 +14,7 @@ from headlessconn.adapters._sqlalchemy_errors import NoEndpoints
 from headlessconn.adapters._sqlalchemy_roles import Replicas, filtered, hint, to_primary
 from headlessconn.adapters._sqlalchemy_split import GTID_TIMEOUT, STICKY, OnNoReplica, Split
 from headlessconn.core.endpoint import Endpoint
+from headlessconn.core.snapshot import Snapshot
 from headlessconn.core.target import Target
 from headlessconn.core.writes import AfterWrite
 from headlessconn.options import Options
@@ -28,6 +29,9 @@ class ServiceOf(Protocol[DriverOfT]):
     """A service of either client."""
 
     target: Target
+
+    @property
+    def snapshot(self) -> Snapshot: ...
 
     def driver(self) -> DriverOfT: ...
 

@@ -31,28 +31,24 @@ from headlessconn.core.target import Target
 from headlessconn.options import Options
 
 
-class NoEndpoints(errors.NoEndpoints, aiomysql.OperationalError):  # type: ignore[misc]
+class _CannotConnect(errors.HeadlessError):
+    """One of ours with the arguments that aiomysql's have: a number and a text."""
+
+    def __init__(self, *facts: Any) -> None:
+        super().__init__(*facts)
+        self.args = (CANNOT_CONNECT, str(self))
+
+
+class NoEndpoints(_CannotConnect, errors.NoEndpoints, aiomysql.OperationalError):  # type: ignore[misc]
     """Nobody behind the name: `headlessconn.NoEndpoints`, and aiomysql's `OperationalError` 2003."""
 
-    def __init__(self, *facts: Any) -> None:
-        super().__init__(*facts)
-        self.args = (CANNOT_CONNECT, str(self))
 
-
-class NoPrimary(errors.NoPrimary, aiomysql.OperationalError):  # type: ignore[misc]
+class NoPrimary(_CannotConnect, errors.NoPrimary, aiomysql.OperationalError):  # type: ignore[misc]
     """No pod takes writes: `headlessconn.errors.NoPrimary`, and aiomysql's `OperationalError` 2003. Try again."""
 
-    def __init__(self, *facts: Any) -> None:
-        super().__init__(*facts)
-        self.args = (CANNOT_CONNECT, str(self))
 
-
-class PoolTimeout(errors.PoolTimeout, aiomysql.OperationalError):  # type: ignore[misc]
+class PoolTimeout(_CannotConnect, errors.PoolTimeout, aiomysql.OperationalError):  # type: ignore[misc]
     """No connection came free in time: `headlessconn.errors.PoolTimeout`, and aiomysql's `OperationalError` 2003."""
-
-    def __init__(self, *facts: Any) -> None:
-        super().__init__(*facts)
-        self.args = (CANNOT_CONNECT, str(self))
 
 
 def create_pool(

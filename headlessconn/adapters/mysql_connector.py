@@ -26,7 +26,7 @@ except ImportError as missing:  # pragma: no cover
 
 from headlessconn.adapters._mysql_hosts import CONNECT_TIMEOUT, name_to_verify
 from headlessconn.adapters._mysql_opener import split
-from headlessconn.adapters._mysql_threads import Kind, MySQLPool
+from headlessconn.adapters._mysql_threads import MySQLPool
 from headlessconn.adapters._mysql_wire import Wire, dial
 from headlessconn.core.endpoint import Endpoint
 from headlessconn.sync import Service
@@ -130,15 +130,7 @@ def open_pool(service: Service, *, server_hostname: str | None = None, **setting
     """
     rules, arguments = split(settings)
     name = name_to_verify(service.target, server_hostname, bool(arguments.get("ssl_ca")))
-    kind = Kind(
-        open=lambda endpoint: Connection(endpoint, name, arguments),
-        close=Connection.close,
-        check=lambda connection: connection.ping(reconnect=False),
-        cut=Connection.cut,
-        is_alive=lambda connection: connection.is_alive,
-        clean=Connection.clean,
-    )
-    return MySQLPool(service, kind, rules)
+    return MySQLPool(service, lambda endpoint: Connection(endpoint, name, arguments), rules)
 
 
 __all__ = ["Connection", "connect", "open_pool"]

@@ -69,6 +69,15 @@ class Attempts:
             self.open[pick] = True
             self.sent += 1
 
+    def took(self, pick: Pick) -> None:
+        """It is one of them from now on: a pick for which its caller waited."""
+        self.tried.add(pick.key)
+        self.open[pick] = False
+
+    def left(self, pick: Pick) -> None:
+        """It is over, and nothing shall come of that."""
+        self.open.pop(pick, None)
+
     def after_dial(self, pick: Pick, now: float) -> Pick | None:
         """Its dial failed, nothing was sent: another pod. None when another dial is under way, or all were tried."""
         self.open.pop(pick, None)
@@ -164,6 +173,5 @@ class Attempts:
         found = self._engine.pick(now, self.tried, safe=False, again=True)
         if not isinstance(found, Pick):
             return None
-        self.tried.add(found.key)
-        self.open[found] = False
+        self.took(found)
         return found

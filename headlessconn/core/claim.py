@@ -48,6 +48,11 @@ class Retire:
     by: float
 
 
+def reason_of(verdict: Keep | Retire) -> str:
+    """Why it should go, for people; "" when it may stay."""
+    return verdict.reason.value if isinstance(verdict, Retire) else ""
+
+
 class Claim:
     """A dial under way. It is counted from the moment it is given, so that twenty dials at once spread.
 

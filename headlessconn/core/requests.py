@@ -6,6 +6,7 @@ runs through here and an object between would cost a call.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from math import inf
 
@@ -44,7 +45,7 @@ _OK, _DRAINING = How.OK, State.DRAINING  # reading a member of an Enum costs 100
 _APART = TRIAL | LIMITED
 
 
-class Requests:
+class Requests(ABC):
     """What an engine is told and asked about requests. The attributes are the engine's."""
 
     __slots__ = (
@@ -336,14 +337,14 @@ class Requests:
 
     # ---- the engine's other half -------------------------------------------------------------------------------
 
-    def _next_care(self) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _next_care(self) -> float: ...
 
-    def _wake_from_idleness(self, now: float) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _wake_from_idleness(self, now: float) -> None: ...
 
-    def _settle(self, now: float) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _settle(self, now: float) -> None: ...
 
-    def _rearm(self, now: float) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _rearm(self, now: float) -> None: ...

@@ -141,7 +141,7 @@ class Service:
             if not isinstance(found, Claim):
                 found = driver.place_within(wait)
                 assert isinstance(found, Claim)  # nothing was avoided
-            return Lease(driver, found)  # type: ignore[arg-type]  # it needs what `Placing` has
+            return Lease(driver, found)
 
         return self.use(place)
 

@@ -126,7 +126,7 @@ class Pick:
 
     def _way(self) -> Sending:
         if self._sending is None:
-            self._sending = Sending(self._driver, self._pick)  # type: ignore[arg-type]  # it needs no loop
+            self._sending = Sending(self._driver, self._pick)
         return self._sending
 
     def __repr__(self) -> str:

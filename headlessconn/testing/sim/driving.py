@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections import deque
 from math import inf
 from typing import NamedTuple
@@ -51,7 +52,7 @@ class Contact(NamedTuple):
     how: How
 
 
-class Driving:
+class Driving(ABC):
     """Obeys one engine, and keeps what a judge reads.
 
     asked       when each look-up began; told: when each ended, and whether it brought news
@@ -99,13 +100,13 @@ class Driving:
         self._woken_at, self._spins = -inf, 0
         self._obeying = False
 
+    @abstractmethod
     def begin(self, request: Request) -> None:
         """Take up a request: a new one, or one that waited."""
-        raise NotImplementedError
 
+    @abstractmethod
     def heard_word(self) -> None:
         """A look-up has ended."""
-        raise NotImplementedError
 
     # ---- our own trouble ---------------------------------------------------------------------------------------
 
