@@ -19,7 +19,7 @@ PROCESSES = 1000
 # the seed: the limits are those for the middle one of the seeds.
 UNEVEN = {1: 1.5, 2: 1.15, 5: 1.15, 20: 1.15}
 OUT = 12.0  # when the pods become more
-DONE = OUT + 42.0  # a look-up, the time a new pod must stand, rebalance_over, and 2 s
+DONE = OUT + 42.0  # a look-up, rebalance_over, and 7 s
 BATCH = 1000
 
 

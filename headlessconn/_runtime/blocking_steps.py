@@ -26,6 +26,7 @@ from headlessconn.core.claim import KEEP, Claim, Keep, Retire, reason_of
 from headlessconn.core.endpoint import Endpoint, How
 from headlessconn.core.pick import Nobody
 from headlessconn.core.pooling import Check, Open, Phase, Pooling, Probe, Slot, said
+from headlessconn.core.probing import PROBE_TIMEOUT
 from headlessconn.errors import HeadlessError, OptionError, PickEnded
 
 log = logging.getLogger("headlessconn")
@@ -248,7 +249,7 @@ class Steps(ABC):
         how = How.CALLER  # it was no connection to keep
         try:
             with socket_to(probe.endpoint) as sock:
-                sock.settimeout(driver.engine.options.connect_timeout)
+                sock.settimeout(PROBE_TIMEOUT)
                 sock.connect((probe.endpoint.address, probe.endpoint.port))
         except OSError as error:
             how = dial.how_dial_failed(error)

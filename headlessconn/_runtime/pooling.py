@@ -38,6 +38,7 @@ from headlessconn.core.pooling import (
     Slot,
     said,
 )
+from headlessconn.core.probing import PROBE_TIMEOUT
 from headlessconn.errors import HeadlessError
 
 log = logging.getLogger("headlessconn")
@@ -311,7 +312,7 @@ class Runner:
         claim = driver.place(others)
         how = How.CANCELLED
         try:
-            (await dial.connect(probe.endpoint, driver.engine.options.connect_timeout)).close()
+            (await dial.connect(probe.endpoint, PROBE_TIMEOUT)).close()
             how = How.CALLER  # it was no connection to keep
         except OSError as error:
             how = dial.how_dial_failed(error)

@@ -91,7 +91,7 @@ class Exchange:
         self.attempts: Attempts | None = None  # of dials, once there is more than one
         self.dials: Dials | None = None  # from the first socket to the connection
         self.copies: Copies | None = None
-        self.hedge: asyncio.TimerHandle | None = None
+        self.hedge: asyncio.Handle | None = None
 
     def end_dials(self) -> None:
         """It is connected, or given up."""
@@ -169,6 +169,15 @@ class Exchange:
 
     # ---- in trouble --------------------------------------------------------------------------------------------
 
+    def hurry_after(self, seconds: float) -> None:
+        """Its time to hedge. Where the loop was late the answer may have come in the same turn: it is read first."""
+        loop = asyncio.get_running_loop()
+
+        def at_last() -> None:
+            self.hedge = loop.call_soon(self.hurry)
+
+        self.hedge = loop.call_later(seconds, at_last)
+
     def hurry(self) -> None:
         """The pod of this request fell silent (`Hurry`), or the time to hedge has come."""
         self.pick.flags |= HURRIED
@@ -182,7 +191,7 @@ class Exchange:
         # It is still being sent, there is no other pod, or nothing left in the budget: that may change.
         if self.hedge is not None:
             self.hedge.cancel()
-        self.hedge = asyncio.get_running_loop().call_later(AGAIN, self.hurry)
+        self.hurry_after(AGAIN)
 
     def _is_awaited(self) -> bool:
         """Whether the caller is inside `start()`, which looks after copies however it ends. Before that a trace of his

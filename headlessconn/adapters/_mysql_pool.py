@@ -28,12 +28,6 @@ from headlessconn.options import Options
 from headlessconn.pool import Acquiring
 from headlessconn.pool import Pool as OurPool
 
-SILENT_AFTER = 1.0
-"""Seconds until connections that do not come back are looked into (other pools of ours: 3 s). A query of that length
-costs a TCP connect or two; a database pool that stands still for longer is an outage."""
-POOL_OPTIONS = Options.of(OPTIONS, {"connect_timeout": 0.3})
-"""Of a pool's own client. Its `connect_timeout` is that of a probe only, which asks a pod that fell silent for a TCP
-connection, twice: a kernel answers within milliseconds, whatever its server does."""
 UNLIMITED = 100_000
 GONE = "closed by its server"
 
@@ -67,7 +61,7 @@ class FollowingPool:
             on_silent=opener.cut,
             is_lost=_mysql.is_lost,
             is_full=_mysql.is_full,
-            **{"silent_after": SILENT_AFTER, "check_timeout": 1.0, **rules},
+            **{"check_timeout": 1.0, **rules},
         )
         self.taken: dict[int, Taking] = {}  # by `await`
         self._closing = False
@@ -283,7 +277,7 @@ async def make_pool(
     if service is not None and is_off() and (place := place_of(service)):
         named, service = place, None
     options: Options | None = settings.pop("options", None)
-    client = Client(options or POOL_OPTIONS)  # opens nothing before its first use
+    client = Client(options or OPTIONS)  # opens nothing before its first use
     try:
         found = await _found(service, named, settings, client)
         if found != PASS:

@@ -16,9 +16,9 @@ from typing import Any, Literal, Self
 
 from headlessconn import errors
 from headlessconn.adapters import _mysql
-from headlessconn.adapters._mysql_hosts import with_port
+from headlessconn.adapters._mysql_hosts import OPTIONS, with_port
 from headlessconn.adapters._mysql_opener import Library, Opener, split
-from headlessconn.adapters._mysql_pool import POOL_OPTIONS, UNLIMITED, FollowingPool, Taking
+from headlessconn.adapters._mysql_pool import UNLIMITED, FollowingPool, Taking
 from headlessconn.client import Client, Service
 from headlessconn.core.endpoint import Endpoint, Key
 from headlessconn.core.gtid import Position
@@ -75,7 +75,7 @@ class ReadWriteBase:
         for name, seconds, longest in (("sticky", sticky, 3600.0), ("gtid_timeout", gtid_timeout, 60.0)):
             if not 0.0 <= seconds <= longest:
                 raise errors.OptionError(name, f"{seconds!r} is not between 0 and {longest:g}", f"{name}=2.0")
-        self._client = Client(options or POOL_OPTIONS)
+        self._client = Client(options or OPTIONS)
         self._wait = self._client.options.wait_for_endpoints
         self._writes: Service = self._client.service(target)
         self._reads = self._writes if replicas is None else self._client.service(with_port(Target.parse(replicas)))

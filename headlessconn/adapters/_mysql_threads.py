@@ -33,7 +33,6 @@ class Connection(Protocol):
 
 C = TypeVar("C", bound=Connection)
 
-SILENT_AFTER = 1.0  # seconds; as for the pools of asyncio
 GONE = "closed by its server"
 
 
@@ -53,7 +52,7 @@ class MySQLPool(Pool[C], Generic[C]):
             is_lost=_mysql.is_lost,
             is_full=_mysql.is_full,
         )
-        settings = PoolRules.of({"silent_after": SILENT_AFTER, "check_timeout": 1.0, **rules})
+        settings = PoolRules.of({"check_timeout": 1.0, **rules})
         super().__init__(service.driver, str(service.target), hooks, settings)
         service._client._pools.add(self)
 

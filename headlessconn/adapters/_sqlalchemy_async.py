@@ -21,7 +21,7 @@ from headlessconn.adapters._sqlalchemy_dial import Dialled, Dialling, Drop, Find
 from headlessconn.adapters._sqlalchemy_hooks import Held, Hooks, Roles
 from headlessconn.adapters._tls import PinnedContext, context_of
 from headlessconn.core.endpoint import Endpoint, How, Key
-from headlessconn.core.overdue import LOOK_EVERY, PROBE_TIMEOUT
+from headlessconn.core.probing import LOOK_EVERY, PROBE_TIMEOUT
 
 Creator = Callable[..., Awaitable[Any]]
 

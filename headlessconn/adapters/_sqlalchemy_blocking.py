@@ -26,7 +26,7 @@ from headlessconn.adapters._mysql_sockets import notice_vanished
 from headlessconn.adapters._sqlalchemy_dial import Dialled, Dialling, Drop, Find, Line, Open, Pause, Place, Step
 from headlessconn.adapters._sqlalchemy_hooks import Held, Hooks, Roles
 from headlessconn.core.endpoint import Endpoint, How, Key
-from headlessconn.core.overdue import LOOK_EVERY, PROBE_TIMEOUT
+from headlessconn.core.probing import LOOK_EVERY, PROBE_TIMEOUT
 
 log = logging.getLogger("headlessconn")
 

@@ -61,8 +61,8 @@ class ReadWrite(Sides[AsyncEngine, Driver, AsyncHooks]):
     replicas         target of the replicas; None: there is one name for all pods, `primary`
     probe_role       ask every pod whether it takes writes, do not wait for DNS to say so: after a fail-over, writes go
                      on as soon as one does. Needed where there is one name; every pod must let this user in
-    options          of the clients that it makes; default `Options(rebalance_over=10)`. `wait_for_endpoints` (5 s) is
-                     also how long a caller waits for a primary until `NoPrimary`
+    options          of the clients that it makes; default `Options(refresh_max=1, rebalance_over=3)`.
+                     `wait_for_endpoints` (5 s) is also how long a caller waits for a primary until `NoPrimary`
     on_no_replica    when no replica can be had: "primary" reads from there, "fail" raises
     after_write      whether a context reads what it has written. None: not always. "gtid": replicas are waited for,
                      at most `gtid_timeout`, else the primary serves. "sticky": the primary serves for `sticky` seconds

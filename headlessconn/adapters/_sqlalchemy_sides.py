@@ -14,6 +14,7 @@ from headlessconn.adapters._sqlalchemy_errors import NoEndpoints
 from headlessconn.adapters._sqlalchemy_roles import Replicas, filtered, hint, to_primary
 from headlessconn.adapters._sqlalchemy_split import GTID_TIMEOUT, STICKY, OnNoReplica, Split
 from headlessconn.core.endpoint import Endpoint
+from headlessconn.core.probing import SILENT_AFTER
 from headlessconn.core.snapshot import Snapshot
 from headlessconn.core.target import Target
 from headlessconn.core.writes import AfterWrite
@@ -53,7 +54,7 @@ class Sides(ABC, Generic[EngineT, DriverT, HooksT]):
         gtid_timeout: float = GTID_TIMEOUT,
         max_lag: float | None = None,
         server_hostname: str | None = None,
-        silent_after: float = 3.0,
+        silent_after: float = SILENT_AFTER,
         open_timeout: float = 10.0,
     ) -> None:
         self._split = split = Split(

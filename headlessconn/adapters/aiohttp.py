@@ -416,7 +416,7 @@ class HeadlessConnector(aiohttp.TCPConnector):
             lane = exchange.pick.lane
             after = None if lane is None else lane.quantile(0.95)
         if isinstance(after, int | float):
-            exchange.hedge = self._loop.call_later(after, exchange.hurry)
+            exchange.hurry_after(after)
 
 
 class Route:

@@ -23,8 +23,9 @@ except ImportError as missing:  # pragma: no cover
 
 from headlessconn import errors
 from headlessconn.adapters._mysql import CANNOT_CONNECT
+from headlessconn.adapters._mysql_hosts import OPTIONS
 from headlessconn.adapters._mysql_opener import Library
-from headlessconn.adapters._mysql_pool import POOL_OPTIONS, Creating, FollowingPool, make_pool
+from headlessconn.adapters._mysql_pool import Creating, FollowingPool, make_pool
 from headlessconn.adapters._mysql_readwrite import ReadWriteBase
 from headlessconn.client import Service
 from headlessconn.core.target import Target
@@ -73,7 +74,7 @@ def create_pool(
     pool_recycle     seconds without use after which a connection is closed; -1: never
     service          the Service, instead of `host` and `port`: `"mysql-read.data:3306"`, or one of your own client
     server_hostname  whom certificates must name with `ssl=`; default: the Service
-    options          of the client that the pool makes; default `POOL_OPTIONS`
+    options          of the client that the pool makes; default `OPTIONS`
 
     Further settings are `PoolRules`' (`timeout`, `max_age`, `silent_after` … by name) and those of a connection.
     `connect_timeout` is 2.5 s unless given; aiomysql would wait without end.
@@ -165,4 +166,4 @@ class ReadWrite(ReadWriteBase):
     _library = _AIOMYSQL
 
 
-__all__ = ["POOL_OPTIONS", "FollowingPool", "NoEndpoints", "NoPrimary", "PoolTimeout", "ReadWrite", "create_pool"]
+__all__ = ["OPTIONS", "FollowingPool", "NoEndpoints", "NoPrimary", "PoolTimeout", "ReadWrite", "create_pool"]

@@ -122,7 +122,7 @@ def connect(endpoint: Endpoint, *, server_hostname: str = "", **arguments: Any) 
 def open_pool(service: Service, *, server_hostname: str | None = None, **settings: Any) -> MySQLPool[Connection]:
     """A pool of mysql-connector's connections over the pods of a service, for any number of threads.
 
-    `settings` are `PoolRules`' (`max_size`, `timeout`, `max_age` …; `silent_after` is 1 s unless given) and those of
+    `settings` are `PoolRules`' (`max_size`, `timeout`, `max_age` …) and those of
     `mysql.connector.connect`. `server_hostname`: whom certificates must name; default: the Service.
 
     Connections that come back in a transaction are rolled back, those that their server has closed are not handed out.

@@ -31,12 +31,12 @@ from headlessconn.adapters._sqlalchemy_errors import NoEndpoints, NoPrimary
 from headlessconn.adapters._sqlalchemy_readwrite import ReadWrite
 from headlessconn.adapters._sqlalchemy_readwrite_blocking import BlockingReadWrite
 from headlessconn.core.endpoint import Endpoint
+from headlessconn.core.probing import SILENT_AFTER
 from headlessconn.core.target import Target
 from headlessconn.core.writes import Token
 from headlessconn.errors import OptionError
 
 OFF = ("off", "0", "false", "no")
-SILENT_AFTER = 3.0  # seconds
 OPEN_TIMEOUT = 10.0  # seconds; what MySQL's own `connect_timeout` gives a client to log in
 
 AnyService: TypeAlias = client.Service | sync.Service

@@ -53,7 +53,7 @@ class Attempts:
     sent    how many copies may have reached a pod
     """
 
-    __slots__ = ("_engine", "_rules", "_unreachable", "open", "sent", "tried")
+    __slots__ = ("_engine", "_is_refused", "_rules", "_unreachable", "open", "sent", "tried")
 
     def __init__(self, engine: Engine, rules: Rules, first: Pick) -> None:
         self._engine = engine
@@ -62,6 +62,7 @@ class Attempts:
         self.open: dict[Pick, bool] = {first: False}  # whether it was sent
         self.sent = 0
         self._unreachable: set[Key] = set()  # whose dials failed
+        self._is_refused = False  # it has been counted as one for which there was no budget
 
     def went(self, pick: Pick) -> None:
         """It has a connection: from now on it may have reached the pod."""
@@ -154,7 +155,9 @@ class Attempts:
     def _may_pay(self, now: float) -> bool:
         if self._engine.could_spend(now):
             return True
-        self._engine.budget.refused += 1
+        if not self._is_refused:
+            self._is_refused = True
+            self._engine.budget.refused += 1
         return False
 
     def _paid_for(self, now: float) -> Pick | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import inf
 
-from headlessconn.core.claim import Claim, ConnId, Keep, Retire
+from headlessconn.core.claim import KEEP, Claim, ConnId, Keep, Retire
 from headlessconn.core.endpoint import NO_DIAL, How, Key
 from headlessconn.core.member import Member, State
 from headlessconn.core.pick import ALL_AVOIDED, NOBODY, Nobody
@@ -94,7 +94,7 @@ class Connections(Requests):
         """Whether it may stay: for holders that do not say when it is idle. Asked only where it may be moved, so not in
         a transaction."""
         found = self._placement.verdict(conn, now)
-        if self._placement.wishes or self._placement.next_at < self.wakeup_at:
+        if found is not KEEP or self._placement.wishes or self._placement.expiry_at < self.wakeup_at:
             self._rearm(now)
         return found
 
@@ -112,7 +112,7 @@ class Connections(Requests):
             member.broke = False
             self._health.answered_well(member, False, now)
         found = self._placement.checked_in(conn, now)
-        if self._placement.wishes or self._placement.next_at < self.wakeup_at:
+        if found is not KEEP or self._placement.wishes or self._placement.expiry_at < self.wakeup_at:
             self._rearm(now)
         return found
 

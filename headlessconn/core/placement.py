@@ -36,6 +36,7 @@ class Placement:
     """The long-lived connections of one target.
 
     wishes         effects to carry out, since the last `take`
+    expiry_at      when an idle one may be too old, or idle for too long
     next_at        when `wake` wants to be called
     next_move_at   when the next one is planned to move
     """
@@ -43,7 +44,6 @@ class Placement:
     __slots__ = (
         "_by_rank",
         "_due",
-        "_expiry_at",
         "_held",
         "_not_before",
         "_open",
@@ -53,6 +53,7 @@ class Placement:
         "_rng",
         "_set",
         "_standing",
+        "expiry_at",
         "wishes",
     )
 
@@ -68,7 +69,7 @@ class Placement:
         self._not_before = -inf  # a replacement failed: none is planned for a while
         self._owed = 0  # moves whose time has come, but not their connection
         self._retry_at = inf  # when one that is too young to be moved is old enough
-        self._expiry_at = inf  # when an idle one may be too old, or idle for too long
+        self.expiry_at = inf
         self.wishes: list[Effect] = []
 
     # ---- dials -------------------------------------------------------------------------------------------------
@@ -115,7 +116,7 @@ class Placement:
         if self._options.max_age is not None:
             made.old_at = now + self._options.max_age * (1.0 + AGE_JITTER * (2.0 * self._rng.random() - 1.0))
             if pushes:
-                self._expiry_at = min(self._expiry_at, made.old_at)
+                self.expiry_at = min(self.expiry_at, made.old_at)
         left = claim.member.state in _LEFT  # while it was dialled
         old = self._held.replaced(claim)
         if old is not None:
@@ -137,7 +138,7 @@ class Placement:
             self._not_before = now + AGAIN
             if claim.reason is Reason.OLD:
                 old.old_at = now + AGAIN
-                self._expiry_at = min(self._expiry_at, old.old_at)
+                self.expiry_at = min(self.expiry_at, old.old_at)
         self._plan(now)
 
     # ---- while it is open --------------------------------------------------------------------------------------
@@ -163,8 +164,8 @@ class Placement:
         found.idle_since = now
         idle_timeout = self._options.idle_timeout
         expiry_at = found.old_at if idle_timeout is None else min(found.old_at, now + idle_timeout)
-        if expiry_at < self._expiry_at:
-            self._expiry_at = expiry_at
+        if expiry_at < self.expiry_at:
+            self.expiry_at = expiry_at
         if found.member.state is _READY and now < found.old_at and found.retire is None and not self._owed:
             return KEEP
         return self._look(found, True, now)
@@ -205,7 +206,7 @@ class Placement:
             return
         if now >= self._standing.next_at:
             self._arrange(now)
-        if now >= self._expiry_at:
+        if now >= self.expiry_at:
             self._expire(now)
         while now >= self._expected_until:
             self._held.expect_no_more()
@@ -251,7 +252,7 @@ class Placement:
     def next_at(self) -> float:
         if not self._held.shares:
             return inf
-        return min(self.next_move_at, self._standing.next_at, self._retry_at, self._expiry_at, self._expected_until)
+        return min(self.next_move_at, self._standing.next_at, self._retry_at, self.expiry_at, self._expected_until)
 
     @property
     def next_move_at(self) -> float:
@@ -347,7 +348,7 @@ class Placement:
     def _expire(self, now: float) -> None:
         """Those that no caller has in hand and that are too old, or idle for too long."""
         idle_timeout = inf if self._options.idle_timeout is None else self._options.idle_timeout
-        self._expiry_at = inf
+        self.expiry_at = inf
         for found in self._open.values():
             if found.retire is not None or found.moving is not None or found.is_in_hand:
                 continue
@@ -356,7 +357,7 @@ class Placement:
             elif now >= found.idle_since + idle_timeout:
                 self._retire(found, Reason.IDLE, now)
             else:
-                self._expiry_at = min(self._expiry_at, found.old_at, found.idle_since + idle_timeout)
+                self.expiry_at = min(self.expiry_at, found.old_at, found.idle_since + idle_timeout)
 
     # ---- when they go ------------------------------------------------------------------------------------------
 
@@ -369,7 +370,8 @@ class Placement:
 
     def _plan(self, now: float) -> None:
         """As many moves as there are surplus connections, each at a time of its own: a thousand processes that learn
-        of a new pod together must not all dial it together."""
+        of a new pod together must not all dial it together. Those of one process come at even distances, give or take
+        one, so that the first need not be waited for."""
         wanted = self.surplus
         if not wanted:
             self._by_rank = False
@@ -378,8 +380,9 @@ class Placement:
             return
         planned = len(self._due) + self._owed
         since = max(now, self._not_before)
-        for _ in range(planned, wanted):
-            insort(self._due, since + self._options.rebalance_over * self._rng.random())
+        each = self._options.rebalance_over / max(1, wanted - planned)
+        for turn in range(wanted - planned):
+            insort(self._due, since + each * (turn + self._rng.random()))
         for _ in range(wanted, planned):
             if self._due:
                 self._due.pop()

@@ -1,7 +1,9 @@
-"""Who may get connections, and whom connections may be moved to: members that have been READY for a while.
+"""Who may get connections, and whom connections may be moved to: READY members, and of those that left before only who
+has been back for a while.
 
-A connection that is wanted now may go to a member that is new; one that works where it is need not. Without this a pod
+A connection that is wanted now may go to whoever is there; one that works where it is need not. Without this a pod
 whose readiness flaps would draw its share over from the others every time it is back, and drop it every time it is not.
+One that nobody has seen before is given credit: most pods that are added stay.
 """
 
 from __future__ import annotations
@@ -40,15 +42,14 @@ class Standing:
     next_at    when another member will count
     """
 
-    __slots__ = ("_departed_need", "_new_need", "_past", "_ranks", "_ready", "next_at", "order", "places", "seed")
+    __slots__ = ("_need", "_past", "_ranks", "_ready", "next_at", "order", "places", "seed")
 
     def __init__(self, options: Options) -> None:
         self.seed = b""
         self.order: Sequence[Member] = ()
         self.places: dict[Member, int] = {}
         self.next_at = inf
-        self._new_need = options.refresh_max
-        self._departed_need = max(options.refresh_max, options.rebalance_over)
+        self._need = max(options.refresh_max, options.rebalance_over)
         self._past: dict[Key, _Past] = {}
         self._ready: dict[Key, None] = {}
         self._ranks: dict[Key, bytes] = {}
@@ -88,11 +89,9 @@ class Standing:
         for key in before:
             if key not in self._ready:
                 self._departed(self._past[key], now)
-        stayed = any(key in self._ready for key in before)
         for key in self._ready:
             if key not in self._past:
-                # The first set, and one that replaced all of another, is there to be used: whom else to wait for?
-                self._past[key] = _Past(self._new_need if stayed else 0.0, now)
+                self._past[key] = _Past(0.0, now)
             elif key not in before:
                 self._past[key].came_at = now
         for key in [key for key, past in self._past.items() if key not in self._ready]:
@@ -102,4 +101,4 @@ class Standing:
     def _departed(self, past: _Past, now: float) -> None:
         past.departures = past.departures + 1 if now - past.came_at <= FORGOTTEN else 1
         past.left_at = now
-        past.need = min(self._departed_need * 2.0 ** min(past.departures - 1, 20), max(LONGEST, self._departed_need))
+        past.need = min(self._need * 2.0 ** min(past.departures - 1, 20), max(LONGEST, self._need))

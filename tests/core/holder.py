@@ -1,6 +1,6 @@
 """A holder of long-lived connections on the stage of `Play`: it opens, checks out and in, and closes as it is told.
 
-Dice give 0.0 unless told otherwise, so a planned move comes as soon as the members have stood long enough.
+Dice give 0.0 unless told otherwise, so the first of the moves that are planned together comes at once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from headlessconn.core.endpoint import How
 from headlessconn.core.pick import Nobody
 from tests.core.play import Play, key, name_of, records
 
-SETTLED = 5.0  # seconds a new pod must be READY before connections are moved there: refresh_max
-SHUN = 30.0  # and one that left: rebalance_over
+SHUN = 30.0  # seconds a pod that left must be READY before connections are moved there: rebalance_over
 
 
 class Holder(Play):

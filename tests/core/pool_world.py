@@ -28,6 +28,7 @@ from headlessconn.core.pooling import (
     Waiter,
     picture,
 )
+from headlessconn.core.probing import PROBE_TIMEOUT
 
 PLACE = ("shop/orders.py", 7)
 
@@ -173,7 +174,7 @@ class World:
                 self._say(f"probe {pod}")
                 assert endpoint.key == asked
                 passed = self.probes.get(pod, True)
-                self._after(self.step if passed else 2.5, pool.probed, asked, passed)
+                self._after(self.step if passed else PROBE_TIMEOUT, pool.probed, asked, passed)
             case Silent(slot=slot):
                 self._say(f"silent {name(slot)}")
             case _:

@@ -195,6 +195,17 @@ def test_without_budget_nothing_is_repeated_and_that_is_counted_once() -> None:
     assert request.attempts.tried == tried
 
 
+def test_a_silent_one_that_asks_again_and_again_is_refused_once() -> None:
+    """How often it asks is its driver's business; how many requests went without help is what people look at."""
+    request = Request("ab", TWICE)
+    request.spend_all()
+    request.attempts.went(request.first)
+    assert [request.beside() for _ in range(5)] == [None] * 5
+    assert request.budget == (0, 1)
+    request.play.until(request.play.now + 5.0)
+    assert some(request.beside()).key != request.first.key
+
+
 def test_a_further_attempt_earns_nothing() -> None:
     """Else five retries would pay for a sixth."""
     request = Request(MANY, ONCE)

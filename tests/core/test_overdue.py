@@ -5,7 +5,8 @@ from math import inf
 
 import pytest
 
-from headlessconn.core.overdue import AGAIN_FIRST, AGAIN_MAX, PROBES, TIMES_USUAL, Overdue
+from headlessconn.core.overdue import Overdue
+from headlessconn.core.probing import AGAIN_FIRST, AGAIN_MAX, PROBES, TIMES_USUAL
 
 A, B = b"a", b"b"
 

@@ -35,6 +35,8 @@ def test_a_pod_that_left_must_stand_longer_each_time() -> None:
         assert holder.held == {"a": 4, "b": 0}
         assert len(holder.warmed) == seen
         holder.calm(back + need)
+        assert holder.held == {"a": 3, "b": 1}
+        holder.calm(back + need + 15.0)
         assert holder.held == {"a": 2, "b": 2}
         holder.calm(holder.now + 10.0)
 
@@ -49,8 +51,22 @@ def test_what_is_long_ago_is_forgiven() -> None:
     assert holder.held == {"a": 2, "b": 2}
     flapped(holder)
     back = holder.now
-    holder.calm(back + SHUN)
+    holder.calm(back + SHUN + 15.0)
     assert holder.held == {"a": 2, "b": 2}
+
+
+def test_one_that_is_new_and_flaps_draws_over_once() -> None:
+    """Credit is given once. `calm` keeps what it drew over then, as a pool does, until the pod leaves."""
+    holder = Holder("a")
+    holder.open(4)
+    holder.calm(LONG)
+    holder.scale("ab")
+    holder.calm(holder.now + 10.0)
+    assert holder.held == {"a": 3, "b": 1}
+    for _ in range(20):
+        flapped(holder, away=4.0)
+        holder.calm(holder.now + 10.0)
+    assert len(holder.warmed) == 1
 
 
 def test_a_pod_that_flaps_draws_nothing_over() -> None:
@@ -79,7 +95,7 @@ def test_a_refusal_is_a_departure_too() -> None:
     holder.calm(LONG + SHUN)
     assert holder.held == {"a": 4, "b": 0}
     holder.calm(LONG + SHUN + 0.6)
-    assert holder.held == {"a": 2, "b": 2}
+    assert holder.held == {"a": 3, "b": 1}
 
 
 def test_when_all_pods_are_others_the_new_ones_need_not_wait() -> None:

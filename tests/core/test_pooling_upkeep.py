@@ -7,6 +7,7 @@ import pytest
 
 from headlessconn.core.endpoint import How
 from headlessconn.core.pooling import Phase, Slot, Waiter, holders
+from headlessconn.core.probing import PROBE_TIMEOUT, SILENT_AFTER
 from headlessconn.errors import ClosedError
 from tests.core.pool_world import World, name
 
@@ -243,8 +244,8 @@ def test_a_pod_that_swallows_connections_is_asked_and_when_it_twice_does_not_ans
     served_elsewhere(world, 20.0)
     told = [(at, what) for at, what in world.log if what.endswith(" a") or " a:" in what][3:]
     assert [what for _, what in told] == ["probe a", "probe a", "silent a", "silent a", "close a: silent pod"]
-    assert 3.0 <= told[0][0] < 5.0
-    assert told[2][0] == pytest.approx(told[0][0] + 5.0)
+    assert SILENT_AFTER <= told[0][0] < SILENT_AFTER + 1.0
+    assert told[2][0] == pytest.approx(told[0][0] + 2 * PROBE_TIMEOUT)
     assert (three, How.DIAL_TIMEOUT) in world.said
     assert one.phase is Phase.BUSY, "its holder gives it back, with whatever error he got"
     [view] = [pod for pod in world.view.pods if pod.endpoint.address == "10.0.0.1"]

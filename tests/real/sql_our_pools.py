@@ -11,21 +11,21 @@ from typing import Any
 
 from headlessconn import sync
 from headlessconn.adapters._mysql_hosts import OPTIONS
-from headlessconn.adapters._mysql_pool import POOL_OPTIONS
 from headlessconn.options import Options
 from tests.real.mysql_cluster import PRIMARY, READ, ZONE
 from tests.real.sql_setup import AsyncSetUp, BlockingSetUp, Where
+from tests.real.sql_stock import Aiomysql, Asyncmy
 
 
-def options_of(where: Where, defaults: Options) -> Options:
-    return Options.of(defaults, dict(where.resolver))
+def options_of(where: Where) -> Options:
+    return Options.of(OPTIONS, dict(where.resolver))
 
 
 def context_of(where: Where) -> ssl.SSLContext | None:
     return ssl.create_default_context(cafile=where.ca) if where.ca else None
 
 
-class OursAiomysql(AsyncSetUp):
+class OursAiomysql(Aiomysql):
     async def open(self) -> None:
         from headlessconn.adapters.aiomysql import create_pool
 
@@ -37,20 +37,11 @@ class OursAiomysql(AsyncSetUp):
             maxsize=size,
             autocommit=True,
             ssl=context_of(self.where),
-            options=options_of(self.where, POOL_OPTIONS),
+            options=options_of(self.where),
         )
 
-    async def query(self, statement: str) -> int:
-        async with self._pool.acquire() as connection, connection.cursor() as cursor:
-            await cursor.execute(statement)
-            return int((await cursor.fetchone())[0])
 
-    async def close(self) -> None:
-        self._pool.close()
-        await self._pool.wait_closed()
-
-
-class OursAsyncmy(AsyncSetUp):
+class OursAsyncmy(Asyncmy):
     async def open(self) -> None:
         from headlessconn.adapters.asyncmy import create_pool
 
@@ -62,17 +53,8 @@ class OursAsyncmy(AsyncSetUp):
             maxsize=size,
             autocommit=True,
             ssl=context_of(self.where),
-            options=options_of(self.where, POOL_OPTIONS),
+            options=options_of(self.where),
         )
-
-    async def query(self, statement: str) -> int:
-        async with self._pool.acquire() as connection, connection.cursor() as cursor:
-            await cursor.execute(statement)
-            return int((await cursor.fetchone())[0])
-
-    async def close(self) -> None:
-        self._pool.close()
-        await self._pool.wait_closed()
 
 
 class _Split(AsyncSetUp):
@@ -93,7 +75,7 @@ class _Split(AsyncSetUp):
             maxsize=where.size,
             autocommit=True,
             ssl=context_of(where),
-            options=options_of(where, POOL_OPTIONS),
+            options=options_of(where),
             **{self.database: where.database},
         )
 
@@ -124,7 +106,7 @@ class _OverPods(BlockingSetUp):
     def open(self) -> None:
         adapter = importlib.import_module(f"headlessconn.adapters.{self.module}")
         where = self.where
-        self._client = sync.Client(options_of(where, POOL_OPTIONS))
+        self._client = sync.Client(options_of(where))
         self._pool = adapter.open_pool(
             self._client.service(f"{where.host}:{where.port}"),
             max_size=where.size,
@@ -171,7 +153,7 @@ class OursDBUtils(BlockingSetUp):
         from headlessconn.adapters.dbutils import Creator
 
         where = self.where
-        self._client = sync.Client(options_of(where, OPTIONS))
+        self._client = sync.Client(options_of(where))
         creator = Creator(
             self._client.service(f"{where.host}:{where.port}"),
             user=where.user,

@@ -1,7 +1,6 @@
-"""headlessconn on SQLAlchemy, as it is compared with the stock pools.
+"""headlessconn on SQLAlchemy, as it is compared with the stock pools, with the options that its adapters give clients.
 
-Where a Service has a name its certificates are verified; DNS is asked every second, and connections move within one:
-the defaults, five and ten, are for a thousand processes that must not dial a new replica together.
+Where a Service has a name its certificates are verified.
 """
 
 from __future__ import annotations
@@ -9,15 +8,14 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
+from headlessconn.adapters._mysql_hosts import OPTIONS
+from headlessconn.options import Options
 from tests.real.sql_setup import AsyncSetUp, BlockingSetUp, Where
+from tests.real.sql_stock import SQLAlchemyAsync, SQLAlchemySync
 
-SOON = {"refresh_max": 1.0, "rebalance_over": 1.0}
 
-
-def options(where: Where) -> Any:
-    from headlessconn import Options
-
-    return Options(**(where.resolver | SOON))
+def options(where: Where) -> Options:
+    return Options.of(OPTIONS, dict(where.resolver))
 
 
 def is_named(where: Where) -> bool:
@@ -45,9 +43,7 @@ def url(where: Where, driver: str) -> Any:
     return URL.create(f"mysql+{driver}", where.user, where.password, where.host, where.port, where.database)
 
 
-class Attached(AsyncSetUp):
-    driver = "aiomysql"
-
+class Attached(SQLAlchemyAsync):
     async def open(self) -> None:
         from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -58,14 +54,8 @@ class Attached(AsyncSetUp):
         self._engine = create_async_engine(url(self.where, self.driver), **arguments(self.where))
         attach(self._engine, self._client.service(target(self.where)))
 
-    async def query(self, statement: str) -> int:
-        from sqlalchemy import text
-
-        async with self._engine.begin() as connection:
-            return int((await connection.execute(text(statement))).one()[0])
-
     async def close(self) -> None:
-        await self._engine.dispose()
+        await super().close()
         await self._client.aclose()
 
 
@@ -73,7 +63,7 @@ class AttachedAsyncmy(Attached):
     driver = "asyncmy"
 
 
-class AttachedPyMySQL(BlockingSetUp):
+class AttachedPyMySQL(SQLAlchemySync):
     def open(self) -> None:
         from sqlalchemy import create_engine
 
@@ -84,14 +74,8 @@ class AttachedPyMySQL(BlockingSetUp):
         self._engine = create_engine(url(self.where, "pymysql"), **arguments(self.where))
         attach(self._engine, self._client.service(target(self.where)))
 
-    def query(self, statement: str) -> int:
-        from sqlalchemy import text
-
-        with self._engine.begin() as connection:
-            return int(connection.execute(text(statement)).one()[0])
-
     def close(self) -> None:
-        self._engine.dispose()
+        super().close()
         self._client.close()
 
 

@@ -29,7 +29,7 @@ class Aiomysql(AsyncSetUp):
         await self._pool.wait_closed()
 
 
-class Asyncmy(AsyncSetUp):
+class Asyncmy(Aiomysql):
     async def open(self) -> None:
         import asyncmy
 
@@ -37,16 +37,6 @@ class Asyncmy(AsyncSetUp):
         self._pool = await asyncmy.create_pool(
             **self.where.login, db=database, minsize=size, maxsize=size, autocommit=True
         )
-
-    async def query(self, statement: str) -> int:
-        async with self._pool.acquire() as connection, connection.cursor() as cursor:
-            await cursor.execute(statement)
-            return int((await cursor.fetchone())[0])
-
-    async def close(self) -> None:
-        self._pool.close()
-        await self._pool.wait_closed()
-
 
 class SQLAlchemyAsync(AsyncSetUp):
     driver = "aiomysql"

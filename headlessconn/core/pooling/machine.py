@@ -197,7 +197,7 @@ class Pooling(Lifecycle):
         pod = self.pods.get(key)
         if pod is not None:
             self.outbox += self._silence.probed(pod, passed, self.slots, now)
-            if not (passed or pod.probing):
+            if not (passed or pod.probing.under_way):
                 error = TimeoutError("it fell silent, and gives no TCP connection")
                 self.pods.blame(pod, Fault.UNREACHABLE, error, now)
                 self.figures.failure(pod.endpoint, error, now)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headlessconn.core.probing import SILENT_AFTER
 from headlessconn.errors import OptionError
 
 
@@ -51,7 +52,7 @@ class PoolRules:
     close_timeout: float = 5.0
     """A goodbye. asyncio waits 30 s for the TLS one of a pod that vanished; beyond this it is given up, and counted."""
 
-    silent_after: float = 3.0
+    silent_after: float = SILENT_AFTER
     """Connections to one pod that are handed out for this long, and for four times as long as usual, while those to
     other pods come back, let the pool ask the pod for a TCP connection. Pods that do not give one are let go."""
 

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from headlessconn.core.endpoint import Endpoint, Key
+from headlessconn.core.probing import Probing
 
 Place: TypeAlias = tuple[str, int]
 """Where in the application a connection was taken: file and line. Two loads from a frame; a traceback costs 100 times
@@ -125,10 +126,6 @@ class Pod:
         "held_until",
         "idle",
         "key",
-        "probe_after",
-        "probe_failures",
-        "probe_from",
-        "probe_wait",
         "probing",
         "returned",
         "trace",
@@ -146,11 +143,7 @@ class Pod:
         self.error: BaseException | None = None
         self.trace: TracebackType | None = None
         self.failed_at = -inf
-        self.probing = False
-        self.probe_failures = 0
-        self.probe_from = inf  # when the first of these was begun
-        self.probe_after = -inf
-        self.probe_wait = 0.0
+        self.probing = Probing()
 
 
 class Waiter:
