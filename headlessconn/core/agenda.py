@@ -86,4 +86,4 @@ class Agenda:
         at = inf
         if self._timers and len(self._sent) < ABREAST:
             at = max(self._timers[0][0], self._looked_at + self._grain)
-        return min(at, min((until for _, _, until in self._sent.values()), default=inf))
+        return min(at, min(until for _, _, until in self._sent.values())) if self._sent else at

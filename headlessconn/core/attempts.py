@@ -53,7 +53,7 @@ class Attempts:
     sent    how many copies may have reached a pod
     """
 
-    __slots__ = ("_engine", "_is_refused", "_rules", "_unreachable", "open", "sent", "tried")
+    __slots__ = ("_engine", "_in_trouble", "_is_refused", "_rules", "_unreachable", "open", "sent", "tried")
 
     def __init__(self, engine: Engine, rules: Rules, first: Pick) -> None:
         self._engine = engine
@@ -62,6 +62,7 @@ class Attempts:
         self.open: dict[Pick, bool] = {first: False}  # whether it was sent
         self.sent = 0
         self._unreachable: set[Key] = set()  # whose dials failed
+        self._in_trouble: set[Key] = set()  # who answered so
         self._is_refused = False  # it has been counted as one for which there was no budget
 
     def went(self, pick: Pick) -> None:
@@ -117,9 +118,14 @@ class Attempts:
     def after_bad(self, pick: Pick, now: float) -> Pick | None:
         """The pod answered that it is in trouble: another one, if that is safe and there is one."""
         self._left(pick)
+        self._in_trouble.add(pick.key)
         if self._is_enough() or not self._may_send(now):
             return None
-        return self._paid(now)
+        found = self._paid(now)
+        if found is None and self._engine.could_spend(now):  # one whose exchange broke may be well again
+            self.tried = self._unreachable | self._in_trouble | {other.key for other in self.open}
+            found = self._paid(now)
+        return found
 
     def beside(self, now: float) -> Pick | None:
         """It was sent, and its pod is silent: a copy to another pod, if that is safe."""

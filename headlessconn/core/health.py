@@ -99,8 +99,7 @@ class Health:
         if member.state is State.EJECTED:
             if trial:
                 member.why = f"its trial ended badly: {why}"
-                member.trial = False
-                member.retry_at = outlier.sentence(member, self._options, now)
+                self._tried_in_vain(member, now)
         elif member.state is State.READY and outlier.is_outlier(member, self._options):
             done = self._eject(member, f"{member.bad_in_a_row} bad answers in a row, the last: {why}", now)
             if not done and member.bad_in_a_row == self._options.consecutive_failures:
@@ -163,10 +162,16 @@ class Health:
 
     def trial_is_silent(self, member: Member, now: float) -> None:
         """It was to show that it answers, and does not."""
-        member.trial = False
         if member.state is State.EJECTED:
             member.failed_at = now
             member.why = "its trial is silent"
+            self._tried_in_vain(member, now)
+        member.trial = False
+
+    def _tried_in_vain(self, member: Member, now: float) -> None:
+        """It stays out for longer. A request and a check that try it at the same time are one trial."""
+        member.trial = False
+        if now >= member.retry_at:
             member.retry_at = outlier.sentence(member, self._options, now)
 
     def heard(self, member: Member, now: float) -> None:
@@ -214,9 +219,10 @@ class Health:
             self._compare(now)
         if self._penalties is not None:
             self._penalties.due(now)
-        for probe, (_, until) in list(self._probes.items()):
-            if now >= until:  # the driver never told: go on all the same
-                self.probed(probe, False, now)
+        if self._probes:
+            for probe, (_, until) in list(self._probes.items()):
+                if now >= until:  # the driver never told: go on all the same
+                    self.probed(probe, False, now)
         probes = []
         while self._timers and self._timers[0][0] <= now:
             at, _, member = heappop(self._timers)
@@ -238,7 +244,7 @@ class Health:
         at = min(self._interval.ends_at, self._timers[0][0] if self._timers else inf)
         if self._penalties is not None:
             at = min(at, self._penalties.next_at)
-        return min(at, min((until for _, until in self._probes.values()), default=inf))
+        return min(at, min(until for _, until in self._probes.values())) if self._probes else at
 
     def trial(self, now: float, avoid: Collection[Key]) -> Member | None:
         """An ejected member whose time is over; it becomes somebody's trial."""

@@ -239,18 +239,21 @@ class Requests(ABC):
         return how is not How.REFUSED and pick.started_at <= self._overslept_at
 
     def _was_silent(self, pick: Pick, now: float) -> bool:
-        """Whether it had the time that its kind usually takes: our own races and hedges cancel their losers early."""
-        span = now - pick.started_at
+        """Whether it had time to answer: our own races and hedges cancel their losers early."""
         if not pick.flags & CONNECTED:
-            return span >= DIAL_SILENT
+            return now - pick.started_at >= DIAL_SILENT
+        return self._had_time(pick, now)
+
+    def _had_time(self, pick: Pick, now: float) -> bool:
+        """Whether it lasted for as long as its kind may take, where that is known."""
         usual = None if pick.lane is None else pick.lane.quantile(0.99)
-        return usual is None or span >= usual
+        return usual is None or now - pick.started_at >= usual
 
     def _not_tried(self, pick: Pick, how: How, now: float) -> None:
         """A trial ended without an answer. Its pod must not be tried again at once, or every request is its trial."""
         if how is How.CANCELLED and not self._is_void(pick, how) and self._was_silent(pick, now):
             self._health.trial_is_silent(pick.member, now)
-        elif how is How.LOCAL or how is How.CANCELLED:
+        elif how is How.LOCAL or how is How.CANCELLED or how is How.TIMEOUT:
             pick.member.retry_at = now + self.options.eject_base  # undoubled: nothing was learnt
 
     def _responded_otherwise(self, pick: Pick, bad: bool, now: float, retry_after: float) -> None:
@@ -286,10 +289,13 @@ class Requests(ABC):
         if how is How.BAD_STATUS:
             self.responded(pick, True, now)
         elif how is How.RESET or how is How.TIMEOUT:
-            if not self._is_void(pick, how):
+            if self._is_void(pick, how):
+                return
+            if not answered:
+                self._at_least(pick, now)  # no penalty: the next dial tells more of it, and costs no request
+            if how is How.RESET or answered or self._had_time(pick, now):  # else its caller had little time left
                 if not answered:
                     pick.member.answers += 1
-                    self._at_least(pick, now)  # no penalty: the next dial tells more of it, and costs no request
                 self._judge(pick, True, how.value, now)
                 self.refresh.hint(now)
                 self._rearm(now)

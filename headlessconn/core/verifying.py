@@ -72,6 +72,8 @@ class Verifying:
 
     def due(self, now: float) -> list[Verify]:
         """The questions to ask now."""
+        if not self._is_wanted:
+            return []
         for number in self._agenda.overdue(now):
             self.told(number, None, now)
         wishes = []

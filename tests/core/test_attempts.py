@@ -195,6 +195,21 @@ def test_without_budget_nothing_is_repeated_and_that_is_counted_once() -> None:
     assert request.attempts.tried == tried
 
 
+def test_a_bad_answer_goes_back_to_one_that_broke_when_all_were_tried() -> None:
+    """Seed 5896 of ten thousand: a kept connection had died with the pod's restart, and the other pod answered 503."""
+    request = Request("ab", TWICE)
+    other = some(request.broke(request.first))
+    again = some(request.bad(other))
+    assert again.key == request.first.key
+    assert request.bad(again) is None, "not to who answered badly"
+
+
+def test_a_bad_answer_does_not_go_to_who_could_not_be_dialled() -> None:
+    request = Request("ab", TWICE)
+    other = some(request.refused(request.first))
+    assert request.bad(other) is None
+
+
 def test_a_silent_one_that_asks_again_and_again_is_refused_once() -> None:
     """How often it asks is its driver's business; how many requests went without help is what people look at."""
     request = Request("ab", TWICE)

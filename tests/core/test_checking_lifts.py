@@ -95,6 +95,30 @@ def test_a_failed_check_takes_the_place_of_a_trial() -> None:
     assert play.view("b").why == "its trial ended badly: its check: GET /healthz answered 503"  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("check_first", [True, False])
+def test_a_request_and_a_check_that_try_it_together_double_its_sentence_once(check_first: bool) -> None:
+    """Seed 2459 of ten thousand: a pod stayed out for twice as long as its sentences said."""
+    play = Checked(eject_base=3.0)
+    play.until(1.0)
+    play.sour("b")
+    play.holds = {"b"}
+    play.until(4.2)
+    trial = play.pick("b")
+    assert trial.flags & TRIAL
+    assert "b" in play.held
+    if check_first:
+        play.report("b", How.BAD_STATUS)
+    play.responded(trial, bad=True)
+    play.ended(trial)
+    if not check_first:
+        play.report("b", How.BAD_STATUS)
+    play.holds = set()
+    play.until(10.0)
+    assert play.state("b") is State.EJECTED
+    play.until(11.0)
+    assert play.state("b") is State.READY, "6 s after, not 12"
+
+
 def test_where_no_request_may_be_a_trial_a_check_leads_back() -> None:
     play = Checked()
     play.sour("b")

@@ -6,6 +6,7 @@ from headlessconn.core.effects import Probe
 from headlessconn.core.endpoint import How
 from headlessconn.core.health import PROBE_GUARD
 from headlessconn.core.member import State
+from headlessconn.core.pick import TRIAL
 from headlessconn.options import Options
 from tests.core.dice import Loaded
 from tests.core.play import Play, nobody, records
@@ -399,6 +400,38 @@ def test_answers_missed_while_we_overslept_are_void(how: How) -> None:
         play.engine.overslept(0.7, play.now)
         play.ended(pick, how)
     assert play.state("b") is State.READY
+
+
+def test_a_time_out_sooner_than_its_kind_takes_says_nothing_of_the_pod() -> None:
+    """Seed 2580 of ten thousand: callers that had queued for a place had little time left when they got one, and a pod
+    that was well went out for it."""
+    play = Play()
+    lane = play.engine.lane("GET /report")
+
+    def asked(name: str, takes: float, how: How) -> None:
+        pick = play.pick(name)
+        pick.lane = lane
+        play.dialled(pick, How.OK)
+        play.until(play.now + takes)
+        play.ended(pick, how)
+
+    for _ in range(30):
+        asked("a", 0.8, How.OK)
+    for _ in range(10):
+        asked("b", 0.1, How.TIMEOUT)
+    assert play.state("b") is State.READY
+    for _ in range(5):
+        asked("b", 0.9, How.TIMEOUT)
+    assert play.state("b") is State.EJECTED
+    play.until(play.now + 1.1)
+    trial = play.pick("b")
+    trial.lane = lane
+    assert trial.flags & TRIAL
+    play.dialled(trial, How.OK)
+    play.until(play.now + 0.1)
+    play.ended(trial, How.TIMEOUT)
+    assert play.state("b") is State.EJECTED
+    assert not play.pick().flags & TRIAL, "the next one only after a while"
 
 
 # ---- nobody is listed, and the pods still work ------------------------------------------------------------------

@@ -7,6 +7,7 @@ one, is for `core/attempts.py` to say.
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from math import inf
 
 from headlessconn.core.endpoint import How
@@ -14,7 +15,7 @@ from headlessconn.core.pick import CONNECTED, HURRIED, TRIAL, Nobody, Pick
 from headlessconn.options import Options
 from headlessconn.testing.sim.driving import Contact, Driving
 from headlessconn.testing.sim.traffic import Exchange, Request, Traffic
-from headlessconn.testing.sim.world import CONNECT, REFUSE, SYN_AGAIN, World
+from headlessconn.testing.sim.world import CONNECT, REFUSE, SYN_AGAIN, Pod, World
 from headlessconn.testing.sim.zone import Zone
 
 ANOTHER = 1.5  # seconds that a request waits for another set when all pods of this one refused it, as the adapters do
@@ -28,6 +29,7 @@ class SimClient(Driving):
     """One process of the application.
 
     finished   exchanges that ended
+    picked     when each exchange with a pod began
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class SimClient(Driving):
         self.patience = traffic.patience
         self.requests: list[Request] = []
         self.finished = 0
+        self.picked: defaultdict[Pod, list[float]] = defaultdict(list)
         self._listening: dict[Request, Exchange] = {}
         self._random = world.rng.random
         self._jitter = random.Random(world.rng.getrandbits(64)).random if traffic.jitter else None
@@ -116,7 +119,7 @@ class SimClient(Driving):
         pick.holder = exchange
         pick.lane = request.kind.lane
         request.open += (exchange,)
-        pod.picked.append((exchange.began_at, self.number))
+        self.picked[pod].append(exchange.began_at)
         idle = self._idle.get(key)
         while idle:
             generation = idle.pop()
@@ -237,13 +240,12 @@ class SimClient(Driving):
         pod.received.append((now, self.number, request.id))
         request.pod = pod.name
         pod.open[exchange] = True
-        if self._hedge_after is not None:
-            world.at(now + self._hedge_after, self._hedge, exchange)
         if pod.serves == "never":
-            pod.held.append(exchange)
-            self._watch(request)
+            self._hold(exchange)
             return
         at = now + pod.latency * request.kind.times * (0.75 + 0.5 * self._random())
+        if self._hedge_after is not None and at > now + self._hedge_after:
+            world.at(now + self._hedge_after, self._hedge, exchange)
         if at >= request.deadline:
             self._watch(request)
         world.at(at, self._answered, exchange)
@@ -258,6 +260,13 @@ class SimClient(Driving):
                 self._finish(loser, How.CANCELLED)
                 request.attempts.after_dial(loser.pick, now)
 
+    def _hold(self, exchange: Exchange) -> None:
+        """Its pod stands still, and owes the answer."""
+        exchange.pod.held.append(exchange)
+        self._watch(exchange.request)
+        if self._hedge_after is not None:
+            self.world.at(max(self.world.now, exchange.sent_at + self._hedge_after), self._hedge, exchange)
+
     def will_answer(self, exchange: Exchange) -> None:
         """A pod that stood still goes on."""
         if exchange in exchange.pod.open:
@@ -270,8 +279,7 @@ class SimClient(Driving):
             return  # reset or given up meanwhile
         if pod.serves == "never":
             pod.open[exchange] = True
-            pod.held.append(exchange)
-            self._watch(request)
+            self._hold(exchange)
             return
         bad = pod.serves == "badly" or (pod.error_rate > 0.0 and self._random() < pod.error_rate)
         engine, pick, now = self.engine, exchange.pick, self.world.now

@@ -64,6 +64,7 @@ class Driving(ABC):
     firsts      when each request's first attempt began
     trials      when each trial of an ejected member began, those on dead connections excepted
     contacts    every dial and probe that ended and said something of the pod
+    checked_badly  when each check by HTTP began that failed
     verdicts    what `Options.verify` said: (time, of whom, whether it is the pod that is meant)
     overslept_at  when it last told the engine that its loop had stood still
     extras      when each attempt began that was more than its caller asked for: a dial beside another, a copy
@@ -86,6 +87,7 @@ class Driving(ABC):
         self.firsts: list[float] = []
         self.trials: list[tuple[float, Key]] = []
         self.contacts: list[Contact] = []
+        self.checked_badly: list[tuple[float, Key]] = []
         self.verdicts: list[tuple[float, Key, bool | None]] = []
         self.overslept_at = -inf
         self.extras: list[float] = []
@@ -214,7 +216,7 @@ class Driving(ABC):
         world = self.world
         pod = world.by_key[probe.endpoint.key]
         if self.no_sockets:
-            world.at(world.now, self._probed, (probe, pod, How.LOCAL))
+            world.at(world.now, self._probed, (probe, pod, How.LOCAL, world.now))
             return
         pod.dialled.append((world.now, self.number))
         wait = {"accept": CONNECT, "refuse": REFUSE, "drop": probe.timeout}[pod.dials]
@@ -227,14 +229,16 @@ class Driving(ABC):
                 wait, how = wait + probe.check.timeout, How.TIMEOUT
             elif pod.serves == "badly" or world.rng.random() < pod.error_rate:
                 how = How.BAD_STATUS
-        world.at(world.now + wait, self._probed, (probe, pod, how))
+        world.at(world.now + wait, self._probed, (probe, pod, how, world.now))
 
-    def _probed(self, argument: tuple[Probe, Pod, How]) -> None:
-        probe, pod, how = argument
+    def _probed(self, argument: tuple[Probe, Pod, How, float]) -> None:
+        probe, pod, how, began = argument
         if how is How.OK and pod.dials != "accept":
             how = How.REFUSED  # it went away meanwhile
         now = self.world.now
         self.contacts.append(Contact(now, pod.key, now, how if how in NO_DIAL else How.OK))
+        if isinstance(probe.check, Http) and how is not How.OK:
+            self.checked_badly.append((began, pod.key))
         self.engine.probed(probe.id, how is How.OK, now, how, how.value)
         self._obey()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator
+from math import inf
 
 from headlessconn.core.endpoint import Key
 from headlessconn.core.member import State
@@ -15,6 +16,7 @@ from headlessconn.testing.sim.knowing import Bucket, Known, was_ill, was_well, w
 from headlessconn.testing.sim.promises import BURST, PER_SECOND, RATIO, REDIAL_MAX, SAVED, SENT
 from headlessconn.testing.sim.run import Run
 from headlessconn.testing.sim.troubles import SECONDS, Plan
+from headlessconn.testing.sim.world import World
 
 INSTANT = 1e-6  # seconds: the same moment, rounded otherwise
 SLACK = 0.05  # seconds for a look-up's own latency and what is under way at a boundary
@@ -54,12 +56,18 @@ def judge(plan: Plan, run: Run, excused: Counter[str] | None = None) -> list[str
 
 def _gone(run: Run, client: SimClient, known: Known) -> Iterator[str]:
     """Nobody is used or even dialled who is not in the set as DNS told it."""
-    number = client.number
     for pod in run.world.pods.values():
-        for at in sorted({at for log in (pod.picked, pod.dialled) for at, who in log if who == number}):
-            if not known.has(pod.key, at):
-                yield f"{pod.name} was used at {at:.3f}, when it was gone"
+        probed = [at for at, who in pod.dialled if who == client.number]
+        for begins, ends in known.lacks(pod.key):
+            late = [*_within(client.picked[pod], begins, ends), *_within(probed, begins, ends)]
+            if late:
+                yield f"{pod.name} was used at {min(late):.3f}, when it was gone"
                 break
+
+
+def _within(times: list[float], begins: float, ends: float) -> list[float]:
+    """Those after `begins` and before `ends`, of times in their order."""
+    return times[bisect_right(times, begins) : bisect_left(times, ends)]
 
 
 def _not_ours(run: Run, client: SimClient) -> Iterator[str]:
@@ -71,15 +79,14 @@ def _not_ours(run: Run, client: SimClient) -> Iterator[str]:
         moved = min((when for when, move in client.moves if move.endpoint.key == key and when > at), default=SECONDS)
         until = min(until, moved)
         for pod in run.world.pods.values():
-            late = [when for when, who in pod.picked if pod.key == key and who == client.number and at < when < until]
-            if late:
+            if pod.key == key and (late := _within(client.picked[pod], at, until)):
                 yield f"{pod.name} is another Service's, which was known at {at:.3f}, and was used at {late[0]:.3f}"
 
 
 def told_the_law(client: SimClient) -> Iterator[str]:
     if client.unarmed:
         yield f"no wake-up was armed after {client.unarmed} calls"
-    begun = sum(who == client.number for pod in client.world.pods.values() for _, who in pod.picked)
+    begun = sum(map(len, client.picked.values()))
     if not begun == client.finished == client.engine.picks:
         yield f"{client.engine.picks} picks, of which {begun} were begun and {client.finished} ended"
 
@@ -133,21 +140,34 @@ def _ejected(plan: Plan, client: SimClient) -> Iterator[str]:
 
 
 def _left_alone(client: SimClient) -> Iterator[str]:
-    """An ejected member is tried ever more seldom while others are READY."""
+    """An ejected member is tried ever more seldom while one of the READY ones is well: else a trial costs nothing."""
     states: dict[Key, State] = {}
     since: dict[Key, float] = {}
+    tried: Counter[Key] = Counter()
+    trials = client.trials[::-1]
     for at, move in [*client.moves, (client.world.now, None)]:
+        ready = [key for key, state in states.items() if state is State.READY]
+        while trials and trials[-1][0] < at:
+            when, whom = trials.pop()
+            if whom in since and any(_is_well(client.world, key, when) for key in ready):
+                tried[whom] += 1
         for key, began in list(since.items()):
-            if move is None or move.endpoint.key == key or (move.before is State.READY and _ready(states) == 1):
+            if move is None or move.endpoint.key == key or (move.before is State.READY and len(ready) == 1):
                 del since[key]
-                tried = [when for when, whom in client.trials if whom == key and began < when < at]
-                if len(tried) > TRIALS + (at - began) / TRIALS_EVERY:
+                if tried[key] > TRIALS + (at - began) / TRIALS_EVERY:
                     name = client.world.by_key[key].name
-                    yield f"{name} was ejected at {began:.3f}, and tried {len(tried)} times until {at:.3f}"
+                    yield f"{name} was ejected at {began:.3f}, and tried {tried[key]} times until {at:.3f}"
         if move is not None:
             states[move.endpoint.key] = move.after
-            if move.after is State.EJECTED and _ready(states):
+            if move.after is State.EJECTED and State.READY in states.values():
                 since[move.endpoint.key] = at
+                tried[move.endpoint.key] = 0
+
+
+def _is_well(world: World, key: Key, at: float) -> bool:
+    """Whether the pod that had this address then was as it should be."""
+    pod = [pod for pod in world.pods.values() if pod.key == key and pod.history[0].at <= at][-1]
+    return was_well(pod, at, at)
 
 
 def _comes_back(plan: Plan, run: Run, client: SimClient) -> Iterator[str]:
@@ -157,7 +177,7 @@ def _comes_back(plan: Plan, run: Run, client: SimClient) -> Iterator[str]:
         return
     stalls = sum(ends - begins for begins, ends in client.stalls)
     answered = {(r.at, r.pod): r.ended_at for r in client.requests if r.outcome == "ok" and not r.troubles}
-    failed: Counter[Key] = Counter()  # ejections and trials: each doubles the next sentence
+    failed: Counter[Key] = Counter()  # ejections, trials and checks: each doubles the next sentence
     out: dict[Key, tuple[float, State]] = {}
     for at, move in [*client.moves, (SECONDS, None)]:
         for key, (began, state) in list(out.items()):
@@ -169,12 +189,15 @@ def _comes_back(plan: Plan, run: Run, client: SimClient) -> Iterator[str]:
             most = REDIAL_MAX + plan.options.connect_timeout
             if state is State.EJECTED:
                 trials = [when for when, whom in client.trials if whom == key and began < when < at]
+                in_vain = [when for when, whom in client.checked_badly if whom == key and began < when < at]
                 for trial in trials:
                     good = answered.get((trial, pod.name))
-                    failed[key] += good is None
-                    if good is not None and good < at - SLACK and was_well(pod, trial, good):
+                    if good is None:
+                        in_vain.append(trial)
+                    elif good < at - SLACK and was_well(pod, trial, good):
                         yield f"{pod.name} was tried at {trial:.3f}, answered well, and was still ejected at {at:.3f}"
-                sentence = plan.options.eject_base * 2.0 ** failed[key]
+                failed[key] += _times(in_vain, plan.options.eject_base)
+                sentence = plan.options.eject_base * 2.0 ** (failed[key] - 1)
                 most = min(sentence, plan.options.eject_max) + plan.traffic.patience + QUIET / plan.traffic.rate
             if at - since > most + stalls + SLACK:
                 yield f"{pod.name} was well from {since:.3f} on, and still {state.value} at {at:.3f}"
@@ -183,8 +206,13 @@ def _comes_back(plan: Plan, run: Run, client: SimClient) -> Iterator[str]:
             out[move.endpoint.key] = (at, move.after)
 
 
-def _ready(states: dict[Key, State]) -> int:
-    return sum(state is State.READY for state in states.values())
+def _times(moments: list[float], apart: float) -> int:
+    """How many, where those that are closer than `apart` count once."""
+    count, last = 0, -inf
+    for at in sorted(moments):
+        if at >= last + apart:
+            count, last = count + 1, at
+    return count
 
 
 def _with_cause(plan: Plan, run: Run, client: SimClient) -> Iterator[str]:

@@ -65,9 +65,19 @@ class Known:
             self.times.append(at)
             self.sets.append(keys)
 
-    def has(self, key: Key, at: float) -> bool:
-        """Whether it could hold `key` at that moment."""
-        return any(key in held for held in self.sets[bisect_left(self.times, at) - 1 : bisect_right(self.times, at)])
+    def lacks(self, key: Key) -> list[tuple[float, float]]:
+        """When it held no such key: from after the first to before the second moment of each pair."""
+        spans: list[tuple[float, float]] = []
+        since: float | None = None
+        for at, held in zip(self.times, self.sets, strict=True):
+            if key not in held:
+                since = at if since is None else since
+            elif since is not None:
+                spans.append((since, at))
+                since = None
+        if since is not None:
+            spans.append((since, inf))
+        return spans
 
     def throughout(self, begins: float, ends: float) -> frozenset[Key]:
         """The keys it held from `begins` to `ends`."""

@@ -147,7 +147,6 @@ class Pod:
         self.held: list[Exchange] = []  # whose answers a standing process owes
         self.received: list[tuple[float, int, int]] = []
         self.dialled: list[tuple[float, int]] = []
-        self.picked: list[tuple[float, int]] = []
         self.history: list[Health] = []
         self.note()
 
