@@ -6,6 +6,8 @@ has it read like the page around it.
     ```{dns-schedule}       when DNS is asked again while nobody is listed, or nothing is said
     ```{life-diagram}       the states of an endpoint, drawn from the table of moves
     ```{life-table}         the same as a table
+    ```{connection-diagram}  the phases of a pooled connection, drawn from the table of its ways
+    ```{connection-table}   the same as a table
     ```{options}            every option, with unit, default, range and reason
     ```{errors}             every error, with an example of its message
     ```{advice}             what to check, by what DNS said last
@@ -19,6 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import command_line
+import connection_life
 import dns_answers
 import errors_page
 import faults_plot
@@ -39,6 +42,7 @@ MARKDOWN: dict[str, Callable[[], str]] = {
     "dns-schedule": dns_answers.schedule,
     "explained": dns_answers.explained,
     "life-table": lifecycle.tables,
+    "connection-table": connection_life.tables,
     "options": options_page.options,
     "errors": errors_page.entries,
     "advice": errors_page.advice_table,
@@ -53,9 +57,15 @@ class Generated(SphinxDirective):
         return [nodes.container("", *self.parse_text_to_nodes(MARKDOWN[self.name]()), classes=[self.name])]
 
 
-class LifeDiagram(SphinxDirective):
+DIAGRAMS: dict[str, Callable[[], str]] = {
+    "life-diagram": lifecycle.diagram,
+    "connection-diagram": connection_life.diagram,
+}
+
+
+class Diagram(SphinxDirective):
     def run(self) -> list[nodes.Node]:
-        return [nodes.raw("", lifecycle.diagram(), format="html")]
+        return [nodes.raw("", DIAGRAMS[self.name](), format="html")]
 
 
 class CommandHelp(SphinxDirective):
@@ -68,7 +78,8 @@ class CommandHelp(SphinxDirective):
 def setup(app: Sphinx) -> dict[str, Any]:
     for name in MARKDOWN:
         app.add_directive(name, Generated)
-    app.add_directive("life-diagram", LifeDiagram)
+    for name in DIAGRAMS:
+        app.add_directive(name, Diagram)
     app.add_directive("command-help", CommandHelp)
     app.connect("autodoc-process-docstring", plain_docstrings.on_docstring)
     app.connect("missing-reference", plain_docstrings.on_missing_reference)

@@ -13,29 +13,18 @@ import sqlalchemy.exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from headlessconn._runtime.driver import Driver
-from headlessconn._runtime.hub import Hub
 from headlessconn.adapters import _mysql
+from headlessconn.adapters._mysql_replication import PACE, ROUND, Apart, questions
 from headlessconn.adapters._sqlalchemy_async import AsyncHooks, AsyncOpener
 from headlessconn.adapters._sqlalchemy_dial import Dialling, Line
-from headlessconn.adapters._sqlalchemy_roles import PACE, ROUND, TICK, position_of
+from headlessconn.adapters._sqlalchemy_roles import TICK
 from headlessconn.adapters._sqlalchemy_sides import Sides
-from headlessconn.adapters._sqlalchemy_split import Split, is_running, questions
+from headlessconn.adapters._sqlalchemy_split import Split, is_mariadb
 from headlessconn.client import Client, Service
 from headlessconn.core.endpoint import Endpoint, Key
 from headlessconn.core.writes import Token
 
 log = logging.getLogger("headlessconn")
-
-
-class _Apart(Client):
-    """A client that shares its knowledge with nobody on its loop: its sets are filtered, and its connections counted
-    apart from those of others to the same pods."""
-
-    def hub(self) -> Hub:
-        if self._hub is None and not self._closed:
-            self._hub = Hub(self.options, asyncio.get_running_loop())
-            self._hub.users = 1
-        return super().hub()
 
 
 class ReadWrite(Sides[AsyncEngine, Driver, AsyncHooks]):
@@ -75,7 +64,7 @@ class ReadWrite(Sides[AsyncEngine, Driver, AsyncHooks]):
     """
 
     def _open_clients(self, split: Split) -> tuple[Service, Service]:
-        self._clients = Client(split.options), _Apart(split.options)
+        self._clients = Client(split.options), Apart(split.options)
         return self._clients[0].service(split.primary_target), self._clients[1].service(split.replica_target)
 
     def _prepare(self) -> None:
@@ -255,7 +244,7 @@ class ReadWrite(Sides[AsyncEngine, Driver, AsyncHooks]):
     async def _keep(self) -> None:
         """Follow what DNS says of roles, and how far replicas are."""
         max_lag = self._replication.max_lag
-        every = 0.0 if max_lag is None else min(1.0, max_lag / 2.0)
+        every = 0.0 if max_lag is None else self._replication.sample_every
         sampled_at = 0.0
         while True:
             await asyncio.sleep(TICK)
@@ -274,18 +263,16 @@ class ReadWrite(Sides[AsyncEngine, Driver, AsyncHooks]):
         hooks = next((hooks for hooks in self._hooks if hooks.has_dialled), None)
         if hooks is None:
             return
-        asked = questions(hooks.engine)
-        lag, primary = self._replication.lag, self._replication.primary
-        if primary is not None:
-            [row, *_] = await self._rows(hooks, primary, asked[:1]) or [None]
-            if row is not None:
-                lag.wrote(position_of(row[0]), time.monotonic())
-        replicas = self._all_replicas()
-        answers = await asyncio.gather(*(self._rows(hooks, endpoint, asked) for endpoint in replicas))
-        for endpoint, rows in zip(replicas, answers, strict=True):
+        asked = questions(is_mariadb(hooks.engine))
+        replication, primary, replicas = self._replication, self._replication.primary, self._all_replicas()
+        if primary is not None and (rows := await self._rows(hooks, primary, asked[:1])):
+            replication.came_to(primary, rows, time.monotonic())
+        others = [endpoint for endpoint in replicas if endpoint != primary]
+        answers = await asyncio.gather(*(self._rows(hooks, endpoint, asked) for endpoint in others))
+        for endpoint, rows in zip(others, answers, strict=True):
             if rows:
-                lag.applied(endpoint.key, position_of(rows[0][0]), is_running(rows))
-        self._replication.sampled([endpoint.key for endpoint in replicas], time.monotonic())
+                replication.came_to(endpoint, rows, time.monotonic())
+        replication.sampled([endpoint.key for endpoint in replicas], time.monotonic())
 
     async def _rows(self, hooks: AsyncHooks, endpoint: Endpoint, statements: tuple[str, ...]) -> list[Any]:
         try:

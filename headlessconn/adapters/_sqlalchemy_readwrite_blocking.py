@@ -19,11 +19,12 @@ from headlessconn import errors
 from headlessconn._runtime.blocking import BlockingDriver
 from headlessconn._runtime.workers import Workers
 from headlessconn.adapters import _mysql
+from headlessconn.adapters._mysql_replication import PACE, ROUND, questions
 from headlessconn.adapters._sqlalchemy_blocking import BlockingHooks, BlockingOpener
 from headlessconn.adapters._sqlalchemy_dial import Dialling, Line
-from headlessconn.adapters._sqlalchemy_roles import PACE, ROUND, TICK, position_of
+from headlessconn.adapters._sqlalchemy_roles import TICK
 from headlessconn.adapters._sqlalchemy_sides import Sides
-from headlessconn.adapters._sqlalchemy_split import Split, is_running, questions
+from headlessconn.adapters._sqlalchemy_split import Split, is_mariadb
 from headlessconn.core.endpoint import Endpoint, Key
 from headlessconn.core.writes import Token
 from headlessconn.sync import Client, Service
@@ -221,8 +222,8 @@ class BlockingReadWrite(Sides[Engine, BlockingDriver, BlockingHooks]):
         """Follow what DNS says of roles, and how far replicas are."""
         if self._look() and self._hooks[0].has_dialled:
             self._find()
-        max_lag = self._replication.max_lag
-        if max_lag is not None and time.monotonic() >= self._sampled_at + min(1.0, max_lag / 2.0):
+        samples = self._replication.max_lag is not None
+        if samples and time.monotonic() >= self._sampled_at + self._replication.sample_every:
             self._sampled_at = time.monotonic()
             self._sample()
 
@@ -232,22 +233,22 @@ class BlockingReadWrite(Sides[Engine, BlockingDriver, BlockingHooks]):
         hooks = next((hooks for hooks in self._hooks if hooks.has_dialled), None)
         if hooks is None:
             return
-        asked = questions(hooks.engine)
-        lag, primary = self._replication.lag, self._replication.primary
+        asked = questions(is_mariadb(hooks.engine))
+        replication, primary, replicas = self._replication, self._replication.primary, self._all_replicas()
         if primary is not None and (rows := self._rows(hooks, primary, asked[:1])):
-            lag.wrote(position_of(rows[0][0]), time.monotonic())
-        replicas = self._all_replicas()
+            replication.came_to(primary, rows, time.monotonic())
+        others = [endpoint for endpoint in replicas if endpoint != primary]
         answers: queue.SimpleQueue[tuple[Endpoint, list[Any]]] = queue.SimpleQueue()
-        for endpoint in replicas:
+        for endpoint in others:
             self._workers.submit(lambda one=endpoint: answers.put((one, self._rows(hooks, one, asked))))  # type: ignore[misc]
-        for _ in replicas:
+        for _ in others:
             try:
                 endpoint, rows = answers.get(timeout=PATIENCE)
             except queue.Empty:
                 return
             if rows:
-                lag.applied(endpoint.key, position_of(rows[0][0]), is_running(rows))
-        self._replication.sampled([endpoint.key for endpoint in replicas], time.monotonic())
+                replication.came_to(endpoint, rows, time.monotonic())
+        replication.sampled([endpoint.key for endpoint in replicas], time.monotonic())
 
     def _rows(self, hooks: BlockingHooks, endpoint: Endpoint, statements: tuple[str, ...]) -> list[Any]:
         try:

@@ -9,10 +9,11 @@ from typing import Generic, Protocol, TypeVar
 from headlessconn import errors
 from headlessconn._runtime.blocking import BlockingDriver
 from headlessconn._runtime.driver import Driver
+from headlessconn.adapters._mysql_replication import GTID_TIMEOUT, STICKY, OnNoReplica, filtered, hint
 from headlessconn.adapters._sqlalchemy_dial import Dialling, Line, dialling
 from headlessconn.adapters._sqlalchemy_errors import NoEndpoints
-from headlessconn.adapters._sqlalchemy_roles import Replicas, filtered, hint, to_primary
-from headlessconn.adapters._sqlalchemy_split import GTID_TIMEOUT, STICKY, OnNoReplica, Split
+from headlessconn.adapters._sqlalchemy_roles import Replicas, to_primary
+from headlessconn.adapters._sqlalchemy_split import Split
 from headlessconn.core.endpoint import Endpoint
 from headlessconn.core.probing import SILENT_AFTER
 from headlessconn.core.snapshot import Snapshot
@@ -130,13 +131,11 @@ class Sides(ABC, Generic[EngineT, DriverT, HooksT]):
 
     def _has_none(self) -> bool:
         """Whether the primary is all that there is behind the one name."""
-        answer = filtered(self._driver(), self._replication.replicas).last
-        return answer is not None and bool(answer.keys) and not self._replication.replicas(answer.keys)
+        return filtered(self._driver(), self._replication.replicas).keeps_none
 
     def _all_replicas(self) -> list[Endpoint]:
         """Those that are left out too."""
-        answer = filtered(self._driver(), self._replication.replicas).last
-        return [] if answer is None else [Endpoint.of(key, answer.about.get(key)) for key in sorted(answer.keys)]
+        return filtered(self._driver(), self._replication.replicas).endpoints
 
     def _hint(self) -> None:
         for service in self._services:

@@ -1,28 +1,23 @@
-"""What both forms of the read/write split have in common: settings, tokens, and what is asked of servers."""
+"""What both forms of the read/write split have in common: settings, and tokens."""
 
 from __future__ import annotations
 
 import logging
 import time
 from contextvars import ContextVar
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 
 from headlessconn.adapters._mysql_hosts import OPTIONS, with_port
+from headlessconn.adapters._mysql_replication import OnNoReplica, Replication, check_settings, position_of
 from headlessconn.adapters._sqlalchemy_hooks import KEY, row_of
-from headlessconn.adapters._sqlalchemy_roles import Replication, position_of
 from headlessconn.core.target import Target
 from headlessconn.core.writes import AfterWrite, Token
 from headlessconn.errors import OptionError
 from headlessconn.options import Options
 
 log = logging.getLogger("headlessconn")
-
-OnNoReplica: TypeAlias = Literal["primary", "fail"]
-
-STICKY = 2.0  # seconds
-GTID_TIMEOUT = 0.5  # seconds; a replica that keeps up has it within a millisecond (measured: 0.3 ms, at most 1.2 ms)
 
 
 class Split:
@@ -50,20 +45,7 @@ class Split:
                 f"there is one name for all pods, {self.primary_target}, so only they can say which takes writes",
                 'ReadWrite(…, primary="mysql.data:3306", probe_role=True), or replicas="mysql-read.data:3306"',
             )
-        for name, value, choices in (
-            ("on_no_replica", on_no_replica, ("primary", "fail")),
-            ("after_write", after_write, ("gtid", "sticky", None)),
-        ):
-            if value not in choices:
-                raise OptionError(name, f"{value!r} is not one of {choices}", f"{name}={choices[0]!r}")
-        for name, seconds, low, high in (
-            ("sticky", sticky, 0.0, 3600.0),
-            ("gtid_timeout", gtid_timeout, 0.0, 60.0),
-            ("max_lag", 5.0 if max_lag is None else max_lag, 0.1, 86400.0),
-        ):
-            given: object = seconds
-            if isinstance(given, bool) or not isinstance(given, int | float) or not low <= given <= high:
-                raise OptionError(name, f"{seconds!r} is not between {low:g} and {high:g}", f"{name}=2.0")
+        check_settings(on_no_replica, after_write, sticky, gtid_timeout, max_lag)
         self.options = options or OPTIONS
         self.on_no_replica = on_no_replica
         self.after_write = after_write
@@ -110,7 +92,7 @@ class Split:
             return Token()
         if self.after_write == "sticky" or connection.closed or connection.invalidated:
             return self.unknown_write()
-        statement = "SELECT @@last_gtid" if _is_mariadb(connection.engine) else "SELECT @@GLOBAL.gtid_executed"
+        statement = "SELECT @@last_gtid" if is_mariadb(connection.engine) else "SELECT @@GLOBAL.gtid_executed"
         try:
             position = position_of(row_of(connection.connection, statement)[0])
         except Exception as error:
@@ -124,7 +106,7 @@ class Split:
         if not needed.position:
             return True
         position, seconds = needed.position, self.gtid_timeout
-        if _is_mariadb(connection.engine):
+        if is_mariadb(connection.engine):
             statement = f"SELECT MASTER_GTID_WAIT('{position}', {seconds:g})"
         else:
             statement = f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{position}', {seconds:g})"
@@ -141,21 +123,5 @@ class Split:
         return None if held is None else held.endpoint
 
 
-def _is_mariadb(engine: Engine) -> bool:
+def is_mariadb(engine: Engine) -> bool:
     return bool(getattr(engine.dialect, "is_mariadb", False))
-
-
-# Of a server, on a connection of our own, to see how far it has come. None of it needs a privilege.
-MARIADB_POSITION = "SELECT @@GLOBAL.gtid_current_pos"
-MYSQL_POSITION = "SELECT @@GLOBAL.gtid_executed"
-RUNNING = "SHOW GLOBAL STATUS LIKE 'Slave_running'"  # of both threads; MySQL 8 has no such thing
-
-
-def questions(engine: Engine) -> tuple[str, ...]:
-    return (MARIADB_POSITION, RUNNING) if _is_mariadb(engine) else (MYSQL_POSITION,)
-
-
-def is_running(rows: list[Any]) -> bool | None:
-    if len(rows) < 2 or not rows[1]:
-        return None
-    return bool(str(rows[1][1]).upper() == "ON")

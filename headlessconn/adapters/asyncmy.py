@@ -132,6 +132,9 @@ class ReadWrite(ReadWriteBase):
     after_write    whether a context (a task, and those it starts) reads what it has written. None: not always. "gtid":
                    replicas are waited for, at most `gtid_timeout` (0.5 s), else the primary serves. "sticky": the
                    primary serves for `sticky` (2 s). A `db.token()` carries it to other requests
+    max_lag        seconds, 0.1 to 86400; replicas that are more behind, or have stopped, are not read from, all but the
+                   best; nor is the primary, with one name. Default None: nobody is asked, and reads go to all. Costs
+                   each pod a connection and a question every second, or `max_lag` / 2 if that is less
     minsize, maxsize   connections of each of the two pools, default 0 and 10; `pool_recycle` as in `create_pool`
 
     All else is `create_pool`'s. Raises `OptionError`, `TargetError`. Use it on one loop, as `async with`, or

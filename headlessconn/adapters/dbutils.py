@@ -16,6 +16,9 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
+from math import inf
 from typing import Any
 from weakref import WeakSet
 
@@ -33,11 +36,13 @@ from headlessconn._runtime import faults
 from headlessconn._runtime.dial import how_dial_failed
 from headlessconn._runtime.lease import Lease
 from headlessconn.adapters import _mysql
+from headlessconn.adapters._dbutils_watch import Watch
 from headlessconn.adapters._mysql_hosts import name_to_verify
 from headlessconn.adapters._pymysql_connection import LOGIN_TIMEOUT, Connection
 from headlessconn.core.claim import KEEP
 from headlessconn.core.endpoint import Endpoint, How
 from headlessconn.core.pooling.pods import Pods
+from headlessconn.core.probing import SILENT_AFTER
 from headlessconn.sync import Service
 
 log = logging.getLogger("headlessconn")
@@ -51,9 +56,13 @@ QUICK_LOGIN = 1.0  # seconds for TLS and login then
 class Creator:
     """What `PooledDB(creator, ping=creator.ping)` is given. Any number of pools may share one.
 
-    `arguments` are those of `pymysql.connect`. `server_hostname`: whom certificates must name with `ssl=`; default: the
-    Service. A pod that cannot be opened is left for another one, up to three. The last one has `connect_timeout` (1 s
-    unless given) for TCP and 10 s to log in; while there are others a pod has 0.3 s, and 1 s.
+    `arguments` are those of `pymysql.connect`. A pod that cannot be opened is left for another one, up to three. The
+    last one has `connect_timeout` (1 s unless given) for TCP and 10 s to log in; while there are others a pod has 0.3
+    and 1 s.
+
+    server_hostname  whom certificates must name with `ssl=`; default: the Service
+    silent_after     seconds, and three times as long as usual, that an answer may take until its pod is asked for a TCP
+                     connection. A pod that twice gives none is dead: whoever waits on it gets 2013
 
     Raises `OptionError` for `ssl=` without a name to verify; when it is called, what PyMySQL raises, and `NoEndpoints`.
     """
@@ -61,13 +70,21 @@ class Creator:
     dbapi = pymysql
     threadsafety = pymysql.threadsafety
 
-    def __init__(self, service: Service, *, server_hostname: str | None = None, **arguments: Any) -> None:
+    def __init__(
+        self,
+        service: Service,
+        *,
+        server_hostname: str | None = None,
+        silent_after: float = SILENT_AFTER,
+        **arguments: Any,
+    ) -> None:
         self._service = service
         self._name = name_to_verify(service.target, server_hostname, bool(arguments.get("ssl")))
         self._arguments = {"connect_timeout": TCP_TIMEOUT} | arguments
         self._pods = Pods(random.Random(os.urandom(16)))
         self._lock = threading.Lock()
         self._leased: WeakSet[_Leased] = WeakSet()
+        self._watch = Watch(service, self._open, silent_after)
 
     def __call__(self) -> Connection:
         """Open one, to the pod that lacks most to its share."""
@@ -83,10 +100,8 @@ class Creator:
             skipped = {*tried, *held_back, lease.endpoint}
             is_last = len(tried) == TRIES - 1 or skipped.issuperset(self._service.snapshot.endpoints)
             try:
-                if is_last:
-                    connection = _Leased(lease, self._name, self._arguments, LOGIN_TIMEOUT)
-                else:
-                    connection = _Leased(lease, self._name, self._arguments | {"connect_timeout": QUICK}, QUICK_LOGIN)
+                given = self._arguments if is_last else self._arguments | {"connect_timeout": QUICK}
+                connection = _Leased(lease, self._watch, self._name, given, LOGIN_TIMEOUT if is_last else QUICK_LOGIN)
             except Exception as error:
                 last = error
                 self._failed(lease.endpoint, error)
@@ -126,7 +141,12 @@ class Creator:
         if is_first:
             log.warning("%s: no connection to %s: %s", self._service.target, endpoint, _mysql.said(error))
 
+    def _open(self) -> list[_Leased]:
+        with self._lock:
+            return list(self._leased)
+
     def _worked(self, connection: _Leased) -> None:
+        self._watch.start()
         with self._lock:
             self._leased.add(connection)
             pod = self._pods.get(connection.endpoint.key)
@@ -135,10 +155,16 @@ class Creator:
 
 
 class _Leased(Connection):
-    """One that is counted until it is closed, and that knows whether it may stay."""
+    """One that is counted until it is closed, and that knows whether it may stay, and since when it waits for an answer
+    to be read."""
 
-    def __init__(self, lease: Lease, server_hostname: str, arguments: dict[str, Any], login_timeout: float) -> None:
+    waits_since = inf
+
+    def __init__(
+        self, lease: Lease, watch: Watch, server_hostname: str, arguments: dict[str, Any], login_timeout: float
+    ) -> None:
         self._lease: Lease | None = None
+        self._watch = watch
         try:
             super().__init__(lease.endpoint, server_hostname, arguments, login_timeout)
         except BaseException as error:
@@ -157,6 +183,20 @@ class _Leased(Connection):
 
     def __del__(self) -> None:
         self.close()  # by DBUtils as by PyMySQL: a connection that nobody holds is closed
+
+    def _read_query_result(self, unbuffered: bool = False) -> Any:
+        return self._awaited(partial(super()._read_query_result, unbuffered))  # type: ignore[misc]  # not in its stubs
+
+    def _read_ok_packet(self) -> Any:
+        return self._awaited(super()._read_ok_packet)  # type: ignore[misc]
+
+    def _awaited(self, read: Callable[[], Any]) -> Any:
+        since = self.waits_since = time.monotonic()
+        try:
+            return read()
+        finally:
+            self.waits_since = inf
+            self._watch.answered(time.monotonic() - since)
 
     @property
     def is_broken(self) -> bool:

@@ -64,7 +64,7 @@ def attach(
                      or a target, `mysql-read.data:3306`, for a client of its own; by default the engine's URL names it
     server_hostname  the name that certificates must be for, if TLS is on (`connect_args={"ssl": context}`): by default
                      the Service's, as the target has it
-    silent_after     seconds, and four times as long as usual, for which a connection may be out until its pod is asked
+    silent_after     seconds, and three times as long as usual, for which a connection may be out until its pod is asked
                      for a TCP connection. A pod that twice gives none is dead: whoever waits on it gets his error 2013
     open_timeout     seconds for TCP, TLS and login together
 

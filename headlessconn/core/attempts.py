@@ -121,17 +121,13 @@ class Attempts:
         self._in_trouble.add(pick.key)
         if self._is_enough() or not self._may_send(now):
             return None
-        found = self._paid(now)
-        if found is None and self._engine.could_spend(now):  # one whose exchange broke may be well again
-            self.tried = self._unreachable | self._in_trouble | {other.key for other in self.open}
-            found = self._paid(now)
-        return found
+        return self._paid_anew(now)
 
     def beside(self, now: float) -> Pick | None:
         """It was sent, and its pod is silent: a copy to another pod, if that is safe."""
         if (len(self.open) >= COPIES and self._is_enough()) or not self._may_send(now):
             return None
-        return self._paid(now)
+        return self._paid_anew(now)
 
     def won(self, pick: Pick) -> list[Pick]:
         """This one is answered. The others, which the driver cancels and ends, are returned."""
@@ -157,6 +153,14 @@ class Attempts:
     def _paid(self, now: float) -> Pick | None:
         """Another pod, if there is one, and if the budget allows."""
         return self._paid_for(now) if self._may_pay(now) else None
+
+    def _paid_anew(self, now: float) -> Pick | None:
+        """The same; when all were tried, one whose exchange broke may be well again, as after a restart."""
+        found = self._paid(now)
+        if found is None and self._engine.could_spend(now):
+            self.tried = self._unreachable | self._in_trouble | {pick.key for pick in self.open}
+            found = self._paid(now)
+        return found
 
     def _may_pay(self, now: float) -> bool:
         if self._engine.could_spend(now):

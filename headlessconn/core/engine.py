@@ -46,6 +46,7 @@ class Engine(Connections):
     __slots__ = (
         "_checking",
         "_picks_seen",
+        "_rest_at",
         "answer",
         "answer_at",
         "options",
@@ -86,6 +87,7 @@ class Engine(Connections):
         self._answered_at = -inf  # when any pod answered last
         self._overslept_at = -inf
         self._picks_seen = 0
+        self._rest_at = -inf  # when anything but silence is to be looked for
         self._try_out_at = -inf  # until when no member is tried out by moving a connection
 
     def needed(self, now: float) -> None:
@@ -93,6 +95,11 @@ class Engine(Connections):
         self.used_at = now
         if self.idle:
             self._wake_from_idleness(now)
+
+    def hint(self, now: float) -> None:
+        """Somebody has reason to think that the set in hand is old: DNS is asked soon, though not in a storm."""
+        self.refresh.hint(now)
+        self._rearm(now)
 
     def fresh_in(self, now: float) -> float:
         """Seconds until the old set serves, for the first user after idleness; 0 at any other time."""
@@ -181,6 +188,9 @@ class Engine(Connections):
 
     def wake(self, now: float) -> None:
         """Timers only; facts act when they are told."""
+        if now < self._rest_at and not self._look_for_silence(now):  # four times a second, as long as anything is owed
+            self.wakeup_at = min(self._rest_at, self._silence.look_at)
+            return
         refresh = self.refresh
         if now >= refresh.give_up_at:
             self.answered(Answer("dns", "no_news", why="the look-up never ended"), now, refresh.asking)
@@ -199,11 +209,14 @@ class Engine(Connections):
         self._place_by_time(now)
         self._settle(now)
 
-    def _look_for_silence(self, now: float) -> None:
+    def _look_for_silence(self, now: float) -> bool:
+        """Whether there was any."""
         if self._overslept_at >= now - SILENT_MIN:  # answers may lie in our own sockets, unread
             self._silence.look_at = now + SILENT_MIN
-            return
+            return False
         found = self._silence.look(now)
+        if not found.hurry and not found.suspects:
+            return False
         for member, silent, owed in found.suspects:
             self._health.suspect(member, silent, owed, now)
             self._checking.hurry(member, now)
@@ -215,6 +228,7 @@ class Engine(Connections):
                 self._health.trial_is_silent(pick.member, now)
                 self._care_at = self._next_care()
         self.outbox += tuple(map(Hurry, found.hurry))
+        return True
 
     def take(self) -> tuple[Effect, ...]:
         effects, self.outbox = self.outbox, ()
@@ -319,7 +333,7 @@ class Engine(Connections):
         self._rearm(now)
 
     def _rearm(self, now: float) -> None:
-        at = min(now + FAR, self.refresh.due_at, self.refresh.give_up_at, self._set.hold_until, self._silence.look_at)
+        at = min(now + FAR, self.refresh.due_at, self.refresh.give_up_at, self._set.hold_until)
         if self._fresh_until != -inf:
             at = min(at, self._fresh_until)
         if self._placement.in_use:
@@ -328,4 +342,5 @@ class Engine(Connections):
             self.outbox += self._placement.take()
         if not self.idle:
             at = min(at, self._health.next_at, self._checking.next_at, self._verifying.next_at)
-        self.wakeup_at = at
+        self._rest_at = at
+        self.wakeup_at = min(at, self._silence.look_at)

@@ -18,6 +18,7 @@ from headlessconn.options import Options
 
 REDIAL_FIRST = 0.5  # seconds; doubled at each failed probe
 REDIAL_MAX = 5.0  # a pod that was restarted in place is back as soon as a new one would be (refresh_max)
+HASTE = 2.0  # times `eject_base` after its last failure, one that is out may be tried before its time
 SILENT_LIMIT = 3  # cancelled attempts in a row without a byte that count as a time-out
 PROBE_GUARD = 1.0  # seconds beyond its time-out after which a probe that never reported is given up
 
@@ -136,7 +137,7 @@ class Health:
     def _hasten(self, now: float) -> None:
         """One that should go may not, since others are out: those that have recovered since shall come back for it."""
         for member in self._members.in_state(State.EJECTED):
-            soon = max(now, member.failed_at + self._options.eject_base)
+            soon = max(now, member.failed_at + HASTE * self._options.eject_base)
             if not member.foreign and soon < member.retry_at < inf:
                 member.retry_at = soon
                 self.hastened = True

@@ -10,7 +10,7 @@ from headlessconn.core.effects import Change
 from headlessconn.core.endpoint import Facts, Key, diff
 from headlessconn.core.latency import Latencies
 from headlessconn.core.member import Member, State
-from headlessconn.core.pickers import Picker, build
+from headlessconn.core.pickers import Newcomers, Picker, build
 from headlessconn.options import Options
 
 _READY, _EJECTED, _FAILING, _DRAINING = State.READY, State.EJECTED, State.FAILING, State.DRAINING
@@ -136,6 +136,8 @@ class Membership:
             serving = tiers[_READY] or tiers[_EJECTED] or tiers[_FAILING]
             if serving:
                 self.picker = self._build(serving)
+                if serving is tiers[_READY] and 0 < sum(map(_is_new, serving)) < len(serving):
+                    self.picker = Newcomers(serving, self.picker, self)
         return self.picker
 
     def pick_avoiding(self, avoid: Collection[Key], now: float) -> Member | None:
@@ -182,3 +184,7 @@ class Membership:
 
     def _build(self, members: list[Member]) -> Picker:
         return build(self._options.policy, members, self._random, self._latencies)
+
+
+def _is_new(member: Member) -> bool:
+    return not member.picked

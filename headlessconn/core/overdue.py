@@ -16,7 +16,7 @@ from headlessconn.core.probing import AGAIN_MAX, TIMES_USUAL, WEIGHT, Probing
 class Overdue:
     """Watches connections that are out; told the time.
 
-    `after` seconds, and four times as long as usual, is how long one may be out before its pod is asked.
+    `after` seconds, and three times as long as usual, is how long one may be out before its pod is asked.
     """
 
     __slots__ = ("_after", "_asked", "usual")

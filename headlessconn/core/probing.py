@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from math import inf
 
-LOOK_EVERY = 0.25  # seconds between two looks, while connections are out
-# Seconds out, and four times as long as usual. Somebody's long query then costs a TCP connect, and a pod that vanished
-# is let go after 2.25 s at most: this, a look, and two probes.
+LOOK_EVERY = 0.2  # seconds between two looks, while connections are out
+# Seconds out, and three times as long as usual. Somebody's long query then costs a TCP connect, and a pod that vanished
+# is let go after 2 s: this, a look, and two probes.
 SILENT_AFTER = 1.0
-TIMES_USUAL = 4.0  # as the silence of requests is judged
+TIMES_USUAL = 3.0
 WEIGHT = 0.1  # of one connection's time out in what is usual
-PROBE_TIMEOUT = 0.5  # seconds: a kernel answers within milliseconds, whatever its processes do
+PROBE_TIMEOUT = 0.4  # seconds: a kernel answers within milliseconds, whatever its processes do
 PROBES = 2  # failed ones in a row: a single SYN may be lost
 AGAIN_FIRST = 5.0  # seconds after a passed probe until the next one, doubled each time: bare connects are counted by
 AGAIN_MAX = 60.0  # some servers (MySQL: `max_connect_errors`)

@@ -1,11 +1,16 @@
-"""A certificate authority for the tests that speak TLS, made once: keys take time."""
+"""What takes time to make: a certificate authority for the tests that speak TLS, and MySQL servers."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import trustme
+
+if TYPE_CHECKING:
+    from tests.real.mysql_cluster import MySQLCluster
 
 
 class Authority:
@@ -26,3 +31,21 @@ class Authority:
 @pytest.fixture(scope="session")
 def authority() -> Authority:
     return Authority()
+
+
+@pytest.fixture
+def mysql() -> Iterator[MySQLCluster]:
+    """A primary with two replicas, for one test to do its worst with."""
+    from tests.adapters.sql_world import cluster_of
+
+    with cluster_of(2) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def steady() -> Iterator[MySQLCluster]:
+    """The same, to which nothing lasting is done."""
+    from tests.adapters.sql_world import cluster_of
+
+    with cluster_of(2) as cluster:
+        yield cluster

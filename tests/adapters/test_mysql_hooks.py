@@ -78,6 +78,14 @@ def test_mysql_connector_gets_its_socket_from_one_method() -> None:
     assert mysql.connector.network.MySQLTCPSocket("mysql-read.data", 3306).server_host == "mysql-read.data"
 
 
+def test_pymysql_waits_for_answers_in_two_methods() -> None:
+    connection: Any = pymysql.connections.Connection
+    assert takes(connection._read_query_result, "unbuffered")
+    assert "self._read_query_result(unbuffered=unbuffered)" in inspect.getsource(connection.query)
+    for asks in (connection.ping, connection.commit, connection.rollback):
+        assert "self._read_ok_packet()" in inspect.getsource(asks)
+
+
 def test_dbutils_takes_a_creator_and_asks_by_a_function() -> None:
     """Played with connections of nobody: what DBUtils does with an answer of `ping`."""
 

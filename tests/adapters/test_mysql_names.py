@@ -2,7 +2,6 @@
 
 import asyncio
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import aiomysql  # type: ignore[import-untyped]
@@ -18,19 +17,13 @@ from headlessconn.adapters import asyncmy as over_asyncmy
 from headlessconn.adapters._mysql_pool import FollowingPool
 from headlessconn.options import Options
 from tests.adapters.mysql_pools import adapter, ask, every_async, mysql_pool
-from tests.adapters.sql_world import QUICK, cluster_of, until
+from tests.adapters.sql_world import QUICK, until
 from tests.real.mysql_cluster import MySQLCluster
 
 pytestmark = pytest.mark.real
 
 STOCK = {"aiomysql": aiomysql.Pool, "asyncmy": asyncmy.pool.Pool}
 ERROR = {"aiomysql": aiomysql.OperationalError, "asyncmy": asyncmy.errors.OperationalError}
-
-
-@pytest.fixture(scope="module")
-def steady() -> Iterator[MySQLCluster]:
-    with cluster_of(2) as cluster:
-        yield cluster
 
 
 def login(cluster: MySQLCluster, **more: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,19 +13,6 @@ from tests.adapters.sql_world import WAITS, cluster_of, load, trusting, until
 from tests.real.mysql_cluster import MySQLCluster
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture
-def mysql() -> Iterator[MySQLCluster]:
-    with cluster_of(2) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def steady() -> Iterator[MySQLCluster]:
-    """Servers to which nothing lasting is done."""
-    with cluster_of(2) as cluster:
-        yield cluster
 
 
 # --- pods come and go

@@ -2,17 +2,20 @@
 
 import asyncio
 import importlib
+import re
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
 from headlessconn import errors
+from headlessconn.core.endpoint import pack
 from headlessconn.options import Options
 from tests.adapters.mysql_pools import adapter, ask, error_of, every_async
-from tests.adapters.sql_world import QUICK, cluster_of, load, trusting, until
+from tests.adapters.sql_world import QUICK, load, trusting, until
+from tests.real.mariadb import Server
 from tests.real.mysql_cluster import PODS, MySQLCluster
 
 pytestmark = pytest.mark.real
@@ -20,16 +23,12 @@ pytestmark = pytest.mark.real
 INSERT = "INSERT INTO orders (note, made_on) VALUES ('test', @@server_id) RETURNING @@server_id"
 
 
-@pytest.fixture
-def mysql() -> Iterator[MySQLCluster]:
-    with cluster_of(2) as cluster:
-        yield cluster
+names = pytest.mark.parametrize("one_name", [False, True], ids=["two-names", "one-name"])
 
 
-@pytest.fixture(scope="module")
-def steady() -> Iterator[MySQLCluster]:
-    with cluster_of(2) as cluster:
-        yield cluster
+def delay(replica: Server, seconds: int) -> None:
+    """Have it apply what it gets so much later."""
+    replica.ask("STOP SLAVE", f"CHANGE MASTER TO MASTER_DELAY={seconds}", "START SLAVE")
 
 
 class Database:
@@ -48,6 +47,17 @@ class Database:
     async def read(self) -> Any:
         async with self.db.replica() as connection:
             return await ask(connection, "SELECT @@server_id")
+
+    async def fill(self, count: int) -> None:
+        """Have so many readers at once."""
+        async with AsyncExitStack() as stack:
+            for _ in range(count):
+                await stack.enter_async_context(self.db.replica())
+
+    def replica_pods(self) -> set[str]:
+        """Addresses that the replicas' pool is connected to."""
+        pods = self.db._replica_pool.snapshot.pods
+        return {pod.endpoint.address for pod in pods if pod.busy + pod.idle}
 
 
 @asynccontextmanager
@@ -155,7 +165,7 @@ async def test_two_that_claim_it_are_said_and_the_choice_does_not_flap(
         assert await db.write() == 1
         mysql.replicas[0].ask("SET GLOBAL read_only = 0")
         for _ in range(3):
-            db.db._look_again()
+            db.db._monitor.look_again()
             await asyncio.sleep(0.1)
             assert await db.write() == 1
         await until(lambda: "split brain" in caplog.text)
@@ -276,8 +286,120 @@ async def test_an_applications_own_cursor_class_is_no_hindrance(steady: MySQLClu
 
 
 @every_async
+async def test_who_waits_for_a_connection_while_it_closes_is_told(steady: MySQLCluster, kind: str) -> None:
+    async with database(steady, kind, maxsize=1) as db:
+        async with db.db.primary():
+            [pool] = db.db._pools.values()
+            waiting = asyncio.create_task(db.write())
+            await until(lambda: pool.snapshot.waiting)
+            closing = asyncio.create_task(db.db.aclose())
+            with pytest.raises(errors.ClosedError, match="make a new ReadWrite"):
+                await waiting
+        await closing
+    with pytest.raises(errors.ClosedError):
+        await db.read()
+
+
+@names
+@every_async
+async def test_a_replica_that_stops_is_left_out_but_never_the_last(
+    mysql: MySQLCluster, kind: str, one_name: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped, other = mysql.replicas
+    caplog.set_level("INFO", "headlessconn")
+    async with database(mysql, kind, one_name=one_name, max_lag=1.0, maxsize=4) as db:
+        await db.write()  # with one name the primary is known from here on, and not read from
+        await until(lambda: db.db.primary_endpoint is not None)
+        await db.fill(4)
+        await until(lambda: db.replica_pods() == {stopped.address, other.address})
+        stopped.ask("STOP SLAVE")
+        await until(lambda: f"{stopped.address}:{mysql.port} has stopped replicating" in caplog.text)
+        await until(lambda: db.replica_pods() == {other.address})  # its idle connections go, though nobody reads
+        assert {await db.read() for _ in range(8)} == {other.server_id}
+        other.ask("STOP SLAVE")
+        await until(lambda: f"{stopped.address}:{mysql.port} is read from again" in caplog.text)
+        await db.fill(4)
+        assert {await db.read() for _ in range(8)} <= {stopped.server_id, other.server_id}  # both are as old
+        stopped.ask("START SLAVE")
+        await until(lambda: f"{other.address}:{mysql.port} has stopped replicating" in caplog.text)
+        await until(lambda: other.address not in db.replica_pods())
+        await db.fill(4)
+        assert db.replica_pods() == {stopped.address}
+        other.ask("START SLAVE")
+        await until(lambda: f"{other.address}:{mysql.port} is read from again" in caplog.text)
+    for server in (mysql.primary, *mysql.replicas):
+        await until(lambda server=server: server.connections() == 0)  # type: ignore[misc]
+
+
+@every_async
+async def test_a_replica_that_is_behind_is_left_out_until_it_has_caught_up(
+    mysql: MySQLCluster, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    late, other = mysql.replicas
+    delay(late, 3600)  # it replicates, and applies nothing
+    caplog.set_level("INFO", "headlessconn")
+    async with database(mysql, kind, max_lag=0.5) as db:
+        await db.write()
+        await until(lambda: re.search(rf"{late.address}:{mysql.port} is \d+\.\d s behind", caplog.text))
+        await db.fill(3)
+        assert {await db.read() for _ in range(6)} == {other.server_id}
+        delay(late, 0)
+        await until(lambda: f"{late.address}:{mysql.port} is read from again" in caplog.text)
+
+
+@every_async
+async def test_a_primary_that_is_alone_behind_the_one_name_is_read_from(mysql: MySQLCluster, kind: str) -> None:
+    async with database(mysql, kind, one_name=True, max_lag=5.0, options={"hold_nx": 60.0}) as db:
+        await db.write()
+        assert {await db.read() for _ in range(6)} <= {2, 3}
+        for replica in list(mysql.replicas):
+            mysql.leave(replica)
+        await until(lambda: len(db.db._monitor._all_replicas()) == 1)
+        assert db.db._monitor.has_no_replica()  # though those that have left are held for a while
+        assert {await db.read() for _ in range(4)} == {1}
+
+
+@every_async
+async def test_each_pod_is_asked_how_far_it_is_by_one_connection(mysql: MySQLCluster, kind: str) -> None:
+    replica = mysql.replicas[0]
+    async with database(mysql, kind, max_lag=0.2) as db:
+        seen = db.db._replication.lag._at
+        key = pack(replica.address, mysql.port)
+        await until(lambda: key in seen)
+        before = replica.opened()
+        for _ in range(5):
+            last = seen[key]
+            await db.write()
+            await until(lambda last=last: seen[key] != last)  # type: ignore[misc]
+        assert replica.opened() == before + 1  # that of this question
+    await until(lambda: replica.connections() == 0)
+
+
+@every_async
+async def test_a_pod_that_hangs_holds_up_neither_the_word_of_others_nor_the_end(
+    mysql: MySQLCluster, kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headlessconn.adapters._mysql_monitor.ASK_TIMEOUT", 3600.0)  # its answer never comes
+    hung, other = mysql.replicas
+    try:
+        async with database(mysql, kind, max_lag=1.0) as db:
+            await db.write()
+            await until(lambda: len(db.db._monitor._kept) == 3)  # each pod has been asked
+            hung.freeze()
+            other.ask("STOP SLAVE")
+            await until(lambda: f"{other.address}:{mysql.port} has stopped replicating" in caplog.text)
+    finally:
+        hung.thaw()
+    await until(lambda: hung.connections() == 0)
+
+
+@every_async
 async def test_what_contradicts_itself_is_refused(kind: str) -> None:
     with pytest.raises(errors.OptionError, match="probe_role"):
         adapter(kind).ReadWrite("mysql.data:3306")
     with pytest.raises(errors.OptionError, match="on_no_replica"):
         adapter(kind).ReadWrite("mysql-primary.data", "mysql-read.data", on_no_replica="wait")
+    for max_lag in (0, 0.05, 86401.0, True, "10"):
+        with pytest.raises(errors.OptionError, match=r"is not between 0\.1 and 86400") as caught:
+            adapter(kind).ReadWrite("mysql-primary.data", "mysql-read.data", max_lag=max_lag)
+        assert caught.value.option == "max_lag"

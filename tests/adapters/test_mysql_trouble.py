@@ -10,24 +10,12 @@ import pytest
 
 from headlessconn.errors import NotHeld
 from tests.adapters.mysql_pools import THREADS, code_of, error_of, every_async, every_kind, every_pool, mysql_pool
-from tests.adapters.sql_world import WAITS, cluster_of, load, until
+from tests.adapters.sql_world import WAITS, load, until
 from tests.adapters.swallowing import proxies
 from tests.real.mariadb import Server
 from tests.real.mysql_cluster import MySQLCluster
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture
-def mysql() -> Iterator[MySQLCluster]:
-    with cluster_of(2) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def steady() -> Iterator[MySQLCluster]:
-    with cluster_of(2) as cluster:
-        yield cluster
 
 
 @contextlib.contextmanager
@@ -121,6 +109,25 @@ async def test_a_pod_that_vanished_is_left_and_its_callers_are_cut_off(steady: M
                 await until(lambda: addresses[0] not in made.shares())
                 await under.more(24)
             assert len(under.errors) <= 6
+            assert under.under_way == 0
+
+
+async def test_so_is_it_where_dbutils_has_the_connections(steady: MySQLCluster) -> None:
+    """It executes a statement again by itself once its connection is cut: its callers wait, and have no error."""
+    addresses = [f"127.78.{steady.port % 250}.{number}" for number in (1, 2, 3)]
+    server = steady.replicas[0]
+    async with proxies(*addresses, port=steady.port, to=server.address) as pods:
+        target = "static:///" + ",".join(f"{one}:{steady.port}" for one in addresses)
+        given: dict[str, Any] = {"target": target, "server_hostname": "mysql-read.data"}
+        async with mysql_pool(steady, "dbutils", size=9, **given) as made:
+            await made.fill(9)
+            async with load(lambda: made.query(WAITS), workers=6) as under:
+                await under.more(24)
+                await pods[0].vanish()
+                service = made.client.service(target)
+                await until(lambda: len(service.snapshot.ready) == 2)
+                await under.more(24)
+            assert under.errors == []
             assert under.under_way == 0
 
 

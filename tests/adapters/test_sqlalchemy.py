@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
 
 import pytest
 import sqlalchemy.exc
@@ -14,23 +13,10 @@ import headlessconn
 from headlessconn import sync
 from headlessconn.adapters.sqlalchemy import NoEndpoints, attach
 from headlessconn.errors import OptionError
-from tests.adapters.sql_world import WAITS, cluster_of, every_driver, load, pool, trusting, until, url
+from tests.adapters.sql_world import WAITS, every_driver, load, pool, trusting, until, url
 from tests.real.mysql_cluster import MySQLCluster
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture
-def mysql() -> Iterator[MySQLCluster]:
-    with cluster_of(2) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def steady() -> Iterator[MySQLCluster]:
-    """Servers to which nothing lasting is done."""
-    with cluster_of(2) as cluster:
-        yield cluster
 
 
 # --- placement

@@ -5,7 +5,6 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,16 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from headlessconn import sync
 from headlessconn.adapters.sqlalchemy import attach
-from tests.adapters.sql_world import Pool, cluster_of, every_driver, pool, until, url
+from tests.adapters.sql_world import Pool, every_driver, pool, until, url
 from tests.real.mysql_cluster import MySQLCluster
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture(scope="module")
-def steady() -> Iterator[MySQLCluster]:
-    with cluster_of(2) as cluster:
-        yield cluster
 
 
 def core(made: Pool) -> Any:

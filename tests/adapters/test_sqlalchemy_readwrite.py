@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import pytest
 import sqlalchemy.exc
@@ -11,24 +10,12 @@ from headlessconn import errors
 from headlessconn.adapters.sqlalchemy import NoEndpoints, NoPrimary, ReadWrite, Token
 from headlessconn.errors import OptionError
 from tests.adapters.split_world import COUNT, INSERT, WHO, split
-from tests.adapters.sql_world import cluster_of, every_driver, load, until
+from tests.adapters.sql_world import every_driver, load, until
 from tests.real.mysql_cluster import MySQLCluster
 
 pytestmark = pytest.mark.real
 
 names = pytest.mark.parametrize("one_name", [False, True], ids=["two-names", "one-name"])
-
-
-@pytest.fixture
-def mysql() -> Iterator[MySQLCluster]:
-    with cluster_of(2) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def steady() -> Iterator[MySQLCluster]:
-    with cluster_of(2) as cluster:
-        yield cluster
 
 
 # --- roles

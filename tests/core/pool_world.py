@@ -46,7 +46,7 @@ class WrongPassword(Exception):
 
 
 class World:
-    """pods      what a dial to each meets with: ok, refuses, hangs, wrong password, full
+    """pods      what a dial to each meets with: ok, late, refuses, hangs, wrong password, full
     checks    what a check of a connection to each meets with: ok, dead, hangs; `closes` and `resets` likewise
     dial, step   seconds that a dial and any other step take
     """
@@ -198,6 +198,8 @@ class World:
         match how:
             case "ok":
                 self._after(self.dial, pool.opened, slot, f"connection {slot.number}")
+            case "late":
+                self._after(pool.rules.open_timeout + 1.0, pool.opened, slot, f"connection {slot.number}")
             case "refuses":
                 self._after(self.step, pool.failed, slot, Fault.UNREACHABLE, ConnectionRefusedError(name(slot)))
             case "wrong password":

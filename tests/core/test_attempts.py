@@ -204,6 +204,15 @@ def test_a_bad_answer_goes_back_to_one_that_broke_when_all_were_tried() -> None:
     assert request.bad(again) is None, "not to who answered badly"
 
 
+def test_a_copy_beside_a_silent_one_goes_back_to_one_that_broke_when_all_were_tried() -> None:
+    """Seed 1422 of ten thousand: the other pod takes six seconds, and who could have answered had been tried."""
+    request = Request("ab", TWICE)
+    other = some(request.broke(request.first))
+    request.attempts.went(other)
+    assert some(request.beside()).key == request.first.key
+    assert request.beside() is None, "both are under way"
+
+
 def test_a_bad_answer_does_not_go_to_who_could_not_be_dialled() -> None:
     request = Request("ab", TWICE)
     other = some(request.refused(request.first))

@@ -137,6 +137,19 @@ def test_a_static_set_is_never_asked_for_again() -> None:
     assert play.picked() == {"a", "b"}
 
 
+def test_who_knows_better_may_hint_from_outside() -> None:
+    play = Play()
+    play.until(2.0)
+    play.engine.hint(play.now)
+    play.obey()
+    play.until(2.1)
+    assert play.asked == [0.0, 2.0]
+    play.engine.hint(play.now)
+    play.obey()
+    play.until(2.9)
+    assert len(play.asked) == 2, "no sooner than refresh_min after the last"
+
+
 def test_hints_of_a_dead_pod_ask_ever_more_seldom() -> None:
     """A dead node stays listed for 40-50 s, and here a pod flaps as long: each of its refused dials is a hint."""
     play = Play("abc", says=records("abc", ttl=60.0), options=Options(refresh_max=60.0))

@@ -10,7 +10,8 @@ from headlessconn.core.endpoint import Key, pack
 from headlessconn.core.latency import Latencies
 from headlessconn.core.member import Member
 from headlessconn.core.pickers import LeastRequest, PeakEwma, Picker, RoundRobin, build
-from headlessconn.options import Policy
+from headlessconn.options import Options, Policy
+from tests.core.play import Play, name_of, records
 
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 LOADS: tuple[Policy, ...] = ("peak_ewma", "least_request")
@@ -103,6 +104,31 @@ def test_at_low_load_a_new_pod_gets_its_share(policy: Policy) -> None:
     """At a few requests a second nothing is in flight, and the tie rule alone spreads: the worst share stays high."""
     pods = Pods(5, policy)
     assert min(pods.counts(1000)) >= 0.85 * 200
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("before", ["a", "abc"])
+def test_pods_that_are_new_get_the_next_requests_each_one(policy: Policy, before: str) -> None:
+    """At every second pick, so that a hundred new ones are not a hundred dials in a row."""
+    play = Play(before, options=Options(policy=policy))
+    for _ in range(6):
+        play.ended(play.pick())
+    play.says = records(before + "xyz")
+    play.until(5.1)
+    turns = []
+    for _ in range(6):
+        pick = play.pick()
+        turns.append(name_of(pick.key))
+        play.ended(pick)
+    assert turns[0] in "xyz"
+    assert set("xyz") <= set(turns[:5])
+
+
+def test_when_all_are_new_nobody_comes_first() -> None:
+    play = Play("abc", options=Options(policy="round_robin"))
+    first = [name_of(play.pick().key) for _ in range(9)]
+    assert first == first[:3] * 3
+    assert type(play.engine._set.picker) is RoundRobin
 
 
 def test_round_robin_takes_one_after_the_other_from_a_random_start() -> None:

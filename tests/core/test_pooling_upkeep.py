@@ -1,12 +1,15 @@
 """A pool's machine: checks, resets, age, idleness, silent pods, and its end. Times are exact."""
 
 import random
+from collections import Counter
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import pytest
 
 from headlessconn.core.endpoint import How
-from headlessconn.core.pooling import Phase, Slot, Waiter, holders
+from headlessconn.core.pooling import Phase, Slot, Waiter, holders, lifecycle
+from headlessconn.core.pooling.slot import MOVES
 from headlessconn.core.probing import PROBE_TIMEOUT, SILENT_AFTER
 from headlessconn.errors import ClosedError
 from tests.core.pool_world import World, name
@@ -346,6 +349,26 @@ def test_closing_in_the_middle_of_steps_leaves_nothing() -> None:
     assert world.pool.size == 0
 
 
+class Followed(Slot):
+    """Writes down each way that a connection goes."""
+
+    __slots__ = ()
+    ways: ClassVar[Counter[tuple[Phase, Phase]]] = Counter()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "phase" and getattr(self, name, value) is not value:
+            self.ways[self.phase, value] += 1
+        super().__setattr__(name, value)
+
+
+def test_connections_go_every_way_of_the_table_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "Slot", Followed)
+    monkeypatch.setattr(Followed, "ways", Counter())
+    for seed in range(40):
+        test_whatever_happens_the_counts_are_right_and_everybody_is_served(seed)
+    assert Followed.ways.keys() == MOVES.keys()
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_whatever_happens_the_counts_are_right_and_everybody_is_served(seed: int) -> None:
     dice = random.Random(seed)
@@ -364,7 +387,7 @@ def test_whatever_happens_the_counts_are_right_and_everybody_is_served(seed: int
                 world.leave_any(waiting.pop(dice.randrange(len(waiting))))
             case 8:
                 pod = dice.choice("abcd")
-                world.pods[pod] = dice.choice(["ok", "ok", "refuses", "hangs", "wrong password", "full"])
+                world.pods[pod] = dice.choice(["ok", "ok", "late", "refuses", "hangs", "wrong password", "full"])
                 world.checks[pod] = dice.choice(["ok", "ok", "dead", "hangs"])
                 world.resets[pod] = dice.choice(["ok", "ok", "dead", "hangs"])
                 world.closes[pod] = dice.choice(["ok", "ok", "hangs"])

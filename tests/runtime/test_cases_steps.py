@@ -228,8 +228,7 @@ def ttl_11(case: Case) -> None:
     flapping = pack("10.244.2.33", 8080)
     world = World(target_of(case), dns_of(case), pods_of(case))
     world.run(1.2)
-    world.engine.refresh.hint(world.now)  # whatever made it ask then: it hears replica A
-    world._tell(world.engine.wake)
+    world._tell(world.engine.hint)  # whatever made it ask then: it hears replica A
     world.wait(2.1)
     world._tell(world.engine.wake)
     held: Pick | None = None

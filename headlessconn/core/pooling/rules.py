@@ -53,7 +53,7 @@ class PoolRules:
     """A goodbye. asyncio waits 30 s for the TLS one of a pod that vanished; beyond this it is given up, and counted."""
 
     silent_after: float = SILENT_AFTER
-    """Connections to one pod that are handed out for this long, and for four times as long as usual, while those to
+    """Connections to one pod that are handed out for this long, and for three times as long as usual, while those to
     other pods come back, let the pool ask the pod for a TCP connection. Pods that do not give one are let go."""
 
     @classmethod

@@ -37,6 +37,28 @@ class Phase(Enum):
     __hash__ = object.__hash__
 
 
+MOVES: dict[tuple[Phase, Phase], str] = {
+    (Phase.OPENING, Phase.BUSY): "open, and somebody waits",
+    (Phase.OPENING, Phase.IDLE): "open, and nobody waits",
+    (Phase.OPENING, Phase.CLOSED): "there is no connection, or not in time",
+    (Phase.IDLE, Phase.BUSY): "taken",
+    (Phase.IDLE, Phase.CHECKING): "wanted, after a long rest",
+    (Phase.IDLE, Phase.CLOSING): "not needed, too old, lost, or to be elsewhere",
+    (Phase.CHECKING, Phase.BUSY): "it works",
+    (Phase.CHECKING, Phase.IDLE): "it works, and nobody waits any more",
+    (Phase.CHECKING, Phase.CLOSING): "it does not work, or must go",
+    (Phase.BUSY, Phase.IDLE): "came back",
+    (Phase.BUSY, Phase.RESETTING): "came back, and is to be cleaned",
+    (Phase.BUSY, Phase.CLOSING): "broke, or came back and must go",
+    (Phase.RESETTING, Phase.IDLE): "clean again",
+    (Phase.RESETTING, Phase.BUSY): "clean again, and somebody waits",
+    (Phase.RESETTING, Phase.CLOSING): "not to be cleaned, or must go",
+    (Phase.CLOSING, Phase.CLOSED): "closed, or given up",
+    (Phase.CLOSED, Phase.CLOSING): "open after all, but too late",
+}
+"""Every way of a connection. The documentation draws this table, and the tests go all of it, and nowhere else."""
+
+
 class Fault(Enum):
     """Why there is no connection, as far as the pool must know."""
 

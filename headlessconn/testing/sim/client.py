@@ -13,7 +13,8 @@ from math import inf
 from headlessconn.core.endpoint import How
 from headlessconn.core.pick import CONNECTED, HURRIED, TRIAL, Nobody, Pick
 from headlessconn.options import Options
-from headlessconn.testing.sim.driving import Contact, Driving
+from headlessconn.testing.sim.driving import Driving
+from headlessconn.testing.sim.holding import Holder
 from headlessconn.testing.sim.traffic import Exchange, Request, Traffic
 from headlessconn.testing.sim.world import CONNECT, REFUSE, SYN_AGAIN, Pod, World
 from headlessconn.testing.sim.zone import Zone
@@ -51,13 +52,18 @@ class SimClient(Driving):
         self._cancelled = traffic.cancelled
         self._hedge_after = traffic.hedge_after
         self._until = -1.0
-        self._obey()
+        if traffic.holds:
+            self.holder = Holder(self, traffic.holds)
+        self.obey()
 
     # ---- arriving ----------------------------------------------------------------------------------------------
 
     def start(self, until: float) -> None:
         """Send requests from now on until `until`."""
         self._until = until
+        if self.holder is not None:
+            self.holder.fill()
+            self.world.at(until, self.holder.close)
         self.world.at(self.world.now + self._gap * self._random(), self._arrive)
 
     def _arrive(self, _: None) -> None:
@@ -91,7 +97,7 @@ class SimClient(Driving):
                 self.trials.append((now, pick.member.key))
             self._go(request, pick)
         if engine.outbox or engine.wakeup_at < self._armed_at:
-            self._obey()
+            self.obey()
 
     def _gave_up(self, request: Request) -> None:
         if self._unqueue(request):
@@ -161,10 +167,10 @@ class SimClient(Driving):
             self._refused(exchange)
             return
         exchange.generation = pod.generation
-        self.contacts.append(Contact(now, pod.key, exchange.began_at, _OK))
+        self.contact(pod, exchange.began_at, _OK)
         self.engine.dialled(exchange.pick, _OK, now)
         self._send(exchange)
-        self._obey()
+        self.obey()
 
     def _refused(self, exchange: Exchange) -> None:
         self._dial_failed(exchange, How.REFUSED)
@@ -177,8 +183,7 @@ class SimClient(Driving):
         if exchange.over:
             return
         request, now = exchange.request, self.world.now
-        if how is How.REFUSED or exchange.began_at > self.overslept_at:  # else it may be our own stall that was seen
-            self.contacts.append(Contact(now, exchange.pod.key, exchange.began_at, how))
+        self.contact(exchange.pod, exchange.began_at, how)
         self.engine.dialled(exchange.pick, how, now)
         self._finish(exchange, how)
         attempts = request.company(exchange, self._hedge_after)
@@ -187,13 +192,13 @@ class SimClient(Driving):
             found = attempts.beside_dial(now)  # those under way may be silent ones
             if found is not None:
                 self._go(request, found)
-            self._obey()
+            self.obey()
             return
         if found is None and now < request.deadline:
             self._listening[request] = exchange  # all have just failed, which has hinted a look-up: hear its end
             self._watch(request)
             self.world.at(now + ANOTHER, self._unheard, request)
-            self._obey()
+            self.obey()
             return
         self._next(request, found, "no pod accepts", instead=True)
 
@@ -219,7 +224,7 @@ class SimClient(Driving):
             found = request.company(exchange, self._hedge_after).beside_dial(now)
             if found is not None:
                 self._go(request, found)
-            self._obey()
+            self.obey()
 
     def _no_socket(self, exchange: Exchange) -> None:
         """EMFILE: our own trouble, and the same with any other pod."""
@@ -308,7 +313,7 @@ class SimClient(Driving):
             request.outcome = "ok"
             request.ended_at = now
         if engine.outbox or engine.wakeup_at < self._armed_at:
-            self._obey()
+            self.obey()
 
     def _answered_in_company(self, exchange: Exchange, bad: bool) -> None:
         request, now = exchange.request, self.world.now
@@ -326,7 +331,7 @@ class SimClient(Driving):
     def _stream_over(self, exchange: Exchange) -> None:
         if exchange in exchange.pod.open:
             self._finish(exchange, _OK)
-            self._obey()
+            self.obey()
 
     def was_reset(self, exchange: Exchange) -> None:
         """The pod died under it."""
@@ -354,17 +359,17 @@ class SimClient(Driving):
         if not exchange.streaming:
             attempts = request.company(exchange, self._hedge_after)
             self._next(request, attempts.after_break(exchange.pick, self.world.now), "reset")
-        self._obey()
+        self.obey()
 
     def hurried(self, exchange: Exchange) -> None:
         """Its pod is silent, says the engine."""
         self._copy(exchange)
 
     def _hedge(self, exchange: Exchange) -> None:
-        if not exchange.over:
+        if not exchange.over and not exchange.streaming:
             exchange.pick.flags |= HURRIED
             self._copy(exchange)
-            self._obey()
+            self.obey()
 
     def _copy(self, exchange: Exchange) -> None:
         request = exchange.request
@@ -386,7 +391,7 @@ class SimClient(Driving):
             self._go(request, found, instead)
         elif not request.open and not request.outcome:
             self._end(request, "timed out" if self.world.now >= request.deadline else otherwise)
-        self._obey()
+        self.obey()
 
     def _watch(self, request: Request) -> None:
         """It may last until its deadline."""
@@ -406,7 +411,7 @@ class SimClient(Driving):
         for exchange in request.open:
             self._finish(exchange, how if exchange.sent_at != inf else How.CANCELLED)
         self._end(request, outcome)
-        self._obey()
+        self.obey()
 
     def _finish(self, exchange: Exchange, how: How) -> None:
         now, request = self.world.now, exchange.request

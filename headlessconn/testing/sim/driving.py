@@ -9,13 +9,15 @@ from math import inf
 from typing import NamedTuple
 
 from headlessconn.checks import Http
-from headlessconn.core.effects import Admit, Ask, Changed, Effect, Forget, Hurry, Move, Probe, Verify
+from headlessconn.core.claim import Retire
+from headlessconn.core.effects import Admit, Ask, Changed, Effect, Forget, Hurry, Move, Probe, Verify, Warm
 from headlessconn.core.endpoint import NO_DIAL, Answer, How, Key
 from headlessconn.core.engine import Engine
 from headlessconn.core.lookup import Lookup, Memory, Reply
 from headlessconn.core.names import Search
 from headlessconn.core.target import Target
 from headlessconn.options import Options
+from headlessconn.testing.sim.holding import Holder
 from headlessconn.testing.sim.traffic import Request
 from headlessconn.testing.sim.world import CONNECT, REFUSE, SYN_AGAIN, Pod, World
 from headlessconn.testing.sim.zone import Zone
@@ -91,6 +93,7 @@ class Driving(ABC):
         self.verdicts: list[tuple[float, Key, bool | None]] = []
         self.overslept_at = -inf
         self.extras: list[float] = []
+        self.holder: Holder | None = None
         self.no_sockets = self.lacked_sockets = False
         self.stalled_until = -inf
         self.stalls: list[tuple[float, float]] = []
@@ -121,16 +124,22 @@ class Driving(ABC):
         if seconds > STALL:
             world.at(world.now + BEAT * world.rng.random(), self._overslept, seconds)
         self.stalled_until = max(self.stalled_until, until)
-        world.postpone(self, until, TIMERS if world.rng.random() < 0.5 else frozenset())
+        owners = (self,) if self.holder is None else (self, self.holder)
+        world.postpone(owners, until, TIMERS if world.rng.random() < 0.5 else frozenset())
 
     def _overslept(self, seconds: float) -> None:
         self.overslept_at = self.world.now
         self.engine.overslept(seconds, self.world.now)
-        self._obey()
+        self.obey()
+
+    def contact(self, pod: Pod, began_at: float, how: How) -> None:
+        """A dial ended. What our own stall may have been seen as is not written down."""
+        if how is How.OK or how is How.REFUSED or began_at > self.overslept_at:
+            self.contacts.append(Contact(self.world.now, pod.key, began_at, how))
 
     # ---- the law -----------------------------------------------------------------------------------------------
 
-    def _obey(self) -> None:
+    def obey(self) -> None:
         if self._obeying:
             return  # facts raised while effects are carried out wait for the loop below
         self._obeying = True
@@ -156,7 +165,7 @@ class Driving(ABC):
         else:
             self._woken_at, self._spins = self.world.now, 0
         self.engine.wake(self.world.now)
-        self._obey()
+        self.obey()
 
     def _carry_out(self, effect: Effect) -> None:
         world = self.world
@@ -176,6 +185,12 @@ class Driving(ABC):
                 self._verify(effect)
             case Forget(key=key):
                 self._idle.pop(key, None)
+            case Retire():
+                if self.holder is not None:
+                    self.holder.retire(effect)
+            case Warm(claim=claim):
+                if self.holder is not None:
+                    self.holder.dial(claim)
             case Hurry(pick=pick):
                 pick.holder.hurry()
             case Admit(count=count):
@@ -198,7 +213,7 @@ class Driving(ABC):
         self._waiting.append(request)
         self.longest = max(self.longest, len(self._waiting))
         self.engine.queued(self.world.now)
-        self._obey()
+        self.obey()
 
     def _unqueue(self, request: Request) -> bool:
         """It waits no longer; False when it did not wait."""
@@ -206,7 +221,7 @@ class Driving(ABC):
             return False
         self._waiting.remove(request)
         self.engine.left(self.world.now)
-        self._obey()
+        self.obey()
         return True
 
     # ---- probes and questions ----------------------------------------------------------------------------------
@@ -240,7 +255,7 @@ class Driving(ABC):
         if isinstance(probe.check, Http) and how is not How.OK:
             self.checked_badly.append((began, pod.key))
         self.engine.probed(probe.id, how is How.OK, now, how, how.value)
-        self._obey()
+        self.obey()
 
     def _verify(self, wish: Verify) -> None:
         pod = self.world.by_key[wish.endpoint.key]
@@ -251,7 +266,7 @@ class Driving(ABC):
         question, pod, meant = argument
         self.verdicts.append((self.world.now, pod.key, meant))
         self.engine.verified(question, meant, self.world.now)
-        self._obey()
+        self.obey()
 
     # ---- look-ups ----------------------------------------------------------------------------------------------
 
@@ -283,5 +298,5 @@ class Driving(ABC):
             self.told.append((now, answer.kind != "no_news"))
             self.heard.append((now, answer))
             self.engine.answered(answer, now, ask)
-            self._obey()
+            self.obey()
             self.heard_word()

@@ -140,15 +140,13 @@ def mend(stage: Stage, name: str) -> None:
 @_event
 def take_over(stage: Stage, name: str, new: str = "") -> None:
     """The address of a pod that is gone is given out again: to another Service's pod that listens on the same port, or
-    to our own pod `new`."""
+    to our own pod `new`. Where it lives, or has been given out already, `new` gets one of its own."""
     old = stage.world.pods[name]
-    if old.dials == "accept" or stage.world.by_key[old.key] is not old:
-        return  # it lives, or its address has been given out
-    pod = stage.world.pod(new or f"foreign-{name}", old.usual, old.address)
+    is_free = old.dials != "accept" and stage.world.by_key[old.key] is old
     if new:
-        stage.zone.list(pod)
-    else:
-        pod.be_foreign()
+        stage.zone.list(stage.world.pod(new, old.usual, old.address if is_free else None))
+    elif is_free:
+        stage.world.pod(f"foreign-{name}", old.usual, old.address).be_foreign()
 
 
 @_event

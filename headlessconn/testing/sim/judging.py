@@ -12,6 +12,7 @@ from headlessconn.core.endpoint import Key
 from headlessconn.core.member import State
 from headlessconn.testing.sim.client import SimClient
 from headlessconn.testing.sim.excuses import Case
+from headlessconn.testing.sim.holding import PAUSE, USE
 from headlessconn.testing.sim.knowing import Bucket, Known, was_ill, was_well, well_since
 from headlessconn.testing.sim.promises import BURST, PER_SECOND, RATIO, REDIAL_MAX, SAVED, SENT
 from headlessconn.testing.sim.run import Run
@@ -38,6 +39,7 @@ def judge(plan: Plan, run: Run, excused: Counter[str] | None = None) -> list[str
         rules = (
             _gone(run, client, known),
             _not_ours(run, client),
+            _let_go(client, known),
             told_the_law(client),
             _ended(client),
             asked_in_time(client, SECONDS),
@@ -81,6 +83,18 @@ def _not_ours(run: Run, client: SimClient) -> Iterator[str]:
         for pod in run.world.pods.values():
             if pod.key == key and (late := _within(client.picked[pod], at, until)):
                 yield f"{pod.name} is another Service's, which was known at {at:.3f}, and was used at {late[0]:.3f}"
+
+
+def _let_go(client: SimClient, known: Known) -> Iterator[str]:
+    """Long-lived connections leave a pod that left the set, when they are used next."""
+    if client.holder is None:
+        return
+    most = USE + PAUSE + SLACK + sum(ends - begins for begins, ends in client.stalls)
+    for begins, ends, key in client.holder.spans:
+        for left_at, back_at in known.without(key):
+            if begins <= left_at and min(ends, back_at) > left_at + most:
+                name = client.world.by_key[key].name
+                yield f"{name} left at {left_at:.3f}, and a connection to it of {begins:.3f} was open until {ends:.3f}"
 
 
 def told_the_law(client: SimClient) -> Iterator[str]:
@@ -190,6 +204,8 @@ def _comes_back(plan: Plan, run: Run, client: SimClient) -> Iterator[str]:
             if state is State.EJECTED:
                 trials = [when for when, whom in client.trials if whom == key and began < when < at]
                 in_vain = [when for when, whom in client.checked_badly if whom == key and began < when < at]
+                if client.holder is not None:
+                    in_vain += [when for when, whom in client.holder.failures if whom == key and began < when < at]
                 for trial in trials:
                     good = answered.get((trial, pod.name))
                     if good is None:
@@ -199,6 +215,8 @@ def _comes_back(plan: Plan, run: Run, client: SimClient) -> Iterator[str]:
                 failed[key] += _times(in_vain, plan.options.eject_base)
                 sentence = plan.options.eject_base * 2.0 ** (failed[key] - 1)
                 most = min(sentence, plan.options.eject_max) + plan.traffic.patience + QUIET / plan.traffic.rate
+                if client.holder is not None:
+                    most += 2.0 * plan.options.connect_timeout  # a trial may be a dial, with a login that hangs
             if at - since > most + stalls + SLACK:
                 yield f"{pod.name} was well from {since:.3f} on, and still {state.value} at {at:.3f}"
         if move is not None and move.after in (State.FAILING, State.EJECTED):
@@ -250,6 +268,13 @@ def _bounded(plan: Plan, client: SimClient) -> Iterator[str]:
         yield f"{client.longest} callers waited, more than max_waiting={plan.options.max_waiting}"
     if engine.waiting:
         yield f"{engine.waiting} callers wait still, though all have ended"
+    if client.holder is not None:
+        holder = client.holder
+        if holder.claims != holder.ended or holder.opened != len(holder.spans):
+            yield (
+                f"{holder.claims} connections were dialled, {holder.ended} of the dials ended; "
+                f"{holder.opened} were open, {len(holder.spans)} closed"
+            )
     last = {move.endpoint: move.after for _, move in client.moves}
     for endpoint in [endpoint for endpoint, state in last.items() if state is State.DRAINING]:
         yield f"{endpoint} is still draining, though nothing is open on it any more"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -78,6 +79,10 @@ class Known:
         if since is not None:
             spans.append((since, inf))
         return spans
+
+    def without(self, key: Key) -> Iterator[tuple[float, float]]:
+        """The spans in which it held no such key any more, after it had."""
+        return ((begins, ends) for begins, ends in self.lacks(key) if begins > -inf)
 
     def throughout(self, begins: float, ends: float) -> frozenset[Key]:
         """The keys it held from `begins` to `ends`."""

@@ -118,7 +118,8 @@ def simulate(
             client = SimClient(world, zone, options or Options(), number, sent)
             stage.clients.append(client)
             client.start(seconds)
-        world.run(seconds + sent.patience + 1.0)
+        last = 2.0 * (options or Options()).connect_timeout if sent.holds else 0.0  # a dial, and a login
+        world.run(seconds + sent.patience + last + 1.0)
         return Run(world, zone, stage.clients, play)
 
     return play()

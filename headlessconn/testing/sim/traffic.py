@@ -35,6 +35,7 @@ class Traffic:
                  CANCELLED where the application does
     cancelled    the part of requests whose caller goes away
     hedge_after  seconds of silence after which a copy goes to another pod
+    holds        long-lived connections that it holds beside
     """
 
     rate: float = 100.0
@@ -46,6 +47,7 @@ class Traffic:
     gives_up: How = How.TIMEOUT
     cancelled: float = 0.0
     hedge_after: float | None = None
+    holds: int = 0
 
     def deal(self, lanes: list[Lane], rng: random.Random) -> Iterator[Kind]:
         """Kinds for request after request."""

@@ -18,10 +18,10 @@ from headlessconn.testing.sim.run import Run, simulate
 from headlessconn.testing.sim.traffic import Traffic
 from headlessconn.testing.sim.zone import Trouble
 
-SECONDS = 66.0
+SECONDS = 61.0
 CALM = 5.0  # seconds at the start: everybody has connections, and knows how long requests take
-LAST = 56.0  # no fault begins later
-REQUESTS = 2150  # a seed, about; 2 000 at the least
+LAST = 51.0  # no fault begins later
+REQUESTS = 2090  # a seed, about; 2 000 at the least
 
 Schedule = tuple[tuple[float, Event], ...]
 
@@ -65,6 +65,7 @@ class Plan:
             gives_up=rng.choice((How.TIMEOUT, How.TIMEOUT, How.CANCELLED)),
             cancelled=rng.choice((0.0, 0.0, 0.01, 0.05)),
             hedge_after=rng.choice((None, None, None, 0.05, 0.5)),
+            holds=rng.choice((0, 0, 0, 0, 1, 3, 8)),
         )
         draw = _Draw(rng, pods, clients, latency)
         schedule = tuple(sorted(draw.schedule(), key=lambda entry: entry[0]))

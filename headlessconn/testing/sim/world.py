@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from headlessconn.core.endpoint import Key, address_of, pack
 
 if TYPE_CHECKING:
+    from headlessconn.testing.sim.holding import Link
     from headlessconn.testing.sim.traffic import Exchange
 
 CONNECT = 0.0002  # seconds a TCP handshake takes inside a cluster
@@ -61,10 +62,10 @@ class World:
                 gc.enable()
         self.now = until
 
-    def postpone(self, owner: object, until: float, first: frozenset[str] = frozenset()) -> None:
-        """Whatever `owner` was to do before `until` it does then, in the same order: its loop stands still. What is
+    def postpone(self, owners: tuple[object, ...], until: float, first: frozenset[str] = frozenset()) -> None:
+        """Whatever `owners` were to do before `until` they do then, in the same order: their loop stands still. What is
         named in `first` comes before all else."""
-        late = [entry for entry in self._heap if entry[0] < until and getattr(entry[2], "__self__", None) is owner]
+        late = [entry for entry in self._heap if entry[0] < until and getattr(entry[2], "__self__", None) in owners]
         if not late:
             return
         gone = set(map(id, late))
@@ -106,7 +107,6 @@ class Pod:
     ours       False for a pod of another Service, on an address that one of ours had
     received   every request that reached it: (time, client, request)
     dialled    every dial that was aimed at it: (time, client)
-    picked     every time a client was told to use it: (time, client)
     history    what it was like, change by change
     """
 
@@ -119,11 +119,11 @@ class Pod:
         "history",
         "key",
         "latency",
+        "links",
         "loss",
         "name",
         "open",
         "ours",
-        "picked",
         "quiet",
         "received",
         "serves",
@@ -144,6 +144,7 @@ class Pod:
         self.generation = 0  # connections of an older one are dead
         self.quiet: set[int] = set()  # generations whose end no FIN told: the other side finds out by writing
         self.open: dict[Exchange, bool] = {}  # in the order of their coming
+        self.links: dict[Link, None] = {}  # long-lived connections
         self.held: list[Exchange] = []  # whose answers a standing process owes
         self.received: list[tuple[float, int, int]] = []
         self.dialled: list[tuple[float, int]] = []
@@ -242,3 +243,6 @@ class Pod:
         self.held.clear()
         for exchange in cut:
             exchange.client.was_reset(exchange)
+        links, self.links = list(self.links), {}
+        for link in links:
+            link.holder.broke(link)
