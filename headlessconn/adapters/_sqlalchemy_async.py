@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from functools import partial
 from typing import Any
 
@@ -152,7 +152,6 @@ class AsyncHooks(Hooks):
         self._find = find
         self._tasks: set[asyncio.Task[None]] = set()
         self._kept: dict[Key, Any] = {}  # connections for questions, by pod
-        self._login: tuple[tuple[Any, ...], dict[str, Any]] | None = None  # what the engine dials with
 
     def _do_connect(self, dialect: Any, record: Any, arguments: list[Any], named: dict[str, Any]) -> Any:
         given = named.get("async_creator_fn")
@@ -188,12 +187,11 @@ class AsyncHooks(Hooks):
 
     def unhook(self) -> None:
         super().unhook()
-        while self._kept:
-            abort(self._kept.popitem()[1])
+        self.keep_only(())
 
-    @property
-    def has_dialled(self) -> bool:
-        return self._login is not None
+    def keep_only(self, keys: Collection[Key]) -> None:
+        for key in self._kept.keys() - keys:
+            abort(self._kept.pop(key))
 
     async def _carry_out(self, plan: Dialling, arguments: tuple[Any, ...], named: dict[str, Any]) -> Dialled:
         answer: Any = None

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -133,7 +133,6 @@ class BlockingHooks(Hooks):
         self._find = find
         self._workers = Workers(PROBERS, "headlessconn-probe")
         self._kept: dict[Key, tuple[Any, Wire]] = {}  # connections for questions, by pod
-        self._login: tuple[tuple[Any, ...], dict[str, Any]] | None = None  # what the engine dials with
         _hooked.add(self)
 
     def _do_connect(self, dialect: Any, record: Any, arguments: list[Any], named: dict[str, Any]) -> Any:
@@ -167,9 +166,10 @@ class BlockingHooks(Hooks):
             _drop(raw, wire)
         return rows
 
-    @property
-    def has_dialled(self) -> bool:
-        return self._login is not None
+    def keep_only(self, keys: Collection[Key]) -> None:
+        for key in self._kept.keys() - keys:
+            if (kept := self._kept.pop(key, None)) is not None:  # else a question took it meanwhile
+                _drop(*kept)
 
     def _carry_out(self, plan: Dialling, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Dialled, Wire]:
         answer: Any = None
@@ -238,8 +238,7 @@ class BlockingHooks(Hooks):
     def unhook(self) -> None:
         super().unhook()
         self._workers.close()
-        while self._kept:
-            _drop(*self._kept.popitem()[1])
+        self.keep_only(())
 
     def forked(self) -> None:
         super().forked()

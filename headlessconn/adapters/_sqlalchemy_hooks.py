@@ -13,7 +13,7 @@ import logging
 import time
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from math import inf
 from threading import Lock
@@ -103,6 +103,7 @@ class Hooks(ABC):
         self._lock = Lock()  # of that set, which dials and ends change, in threads too
         self._doubts: dict[Key, float] = {}  # a connection to this pod broke then: those opened before may be dead too
         self._said_foreign = False
+        self._login: tuple[tuple[Any, ...], dict[str, Any]] | None = None  # what the engine dials with
         self.is_ticking = False
         self._listeners: list[tuple[str, Callable[..., Any], dict[str, bool]]] = [
             ("do_connect", self._do_connect, {"retval": True}),
@@ -165,6 +166,15 @@ class Hooks(ABC):
             held.wire.close()
         if held.driver is not None and held.conn is not None:
             held.driver.gone(held.conn, held.how)
+
+    @property
+    def has_dialled(self) -> bool:
+        """Whether it is known how to log in, which questions beside the pool need too."""
+        return self._login is not None
+
+    @abstractmethod
+    def keep_only(self, keys: Collection[Key]) -> None:
+        """Close the connections for questions to all other pods."""
 
     # ---- hot: a caller takes one, and gives it back ------------------------------------------------------------
 

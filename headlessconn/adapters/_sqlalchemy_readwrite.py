@@ -260,19 +260,22 @@ class ReadWrite(Sides[AsyncEngine, Driver, AsyncHooks]):
                 log.exception("%s: looking after its roles stumbled, and goes on", self._replication.name)
 
     async def _sample(self) -> None:
-        hooks = next((hooks for hooks in self._hooks if hooks.has_dialled), None)
-        if hooks is None:
+        of_primary, of_replicas = self._asking_by(0), self._asking_by(1)
+        if of_primary is None or of_replicas is None:
             return
-        asked = questions(is_mariadb(hooks.engine))
+        asked = questions(is_mariadb(of_primary.engine))
         replication, primary, replicas = self._replication, self._replication.primary, self._all_replicas()
-        if primary is not None and (rows := await self._rows(hooks, primary, asked[:1])):
+        if primary is not None and (rows := await self._rows(of_primary, primary, asked[:1])):
             replication.came_to(primary, rows, time.monotonic())
         others = [endpoint for endpoint in replicas if endpoint != primary]
-        answers = await asyncio.gather(*(self._rows(hooks, endpoint, asked) for endpoint in others))
+        answers = await asyncio.gather(*(self._rows(of_replicas, endpoint, asked) for endpoint in others))
         for endpoint, rows in zip(others, answers, strict=True):
             if rows:
                 replication.came_to(endpoint, rows, time.monotonic())
         replication.sampled([endpoint.key for endpoint in replicas], time.monotonic())
+        asked_of = [endpoint.key for endpoint in (*others, *([] if primary is None else [primary]))]
+        of_primary.keep_only(asked_of)
+        of_replicas.keep_only(asked_of)
 
     async def _rows(self, hooks: AsyncHooks, endpoint: Endpoint, statements: tuple[str, ...]) -> list[Any]:
         try:

@@ -230,17 +230,17 @@ class BlockingReadWrite(Sides[Engine, BlockingDriver, BlockingHooks]):
     _sampled_at = 0.0
 
     def _sample(self) -> None:
-        hooks = next((hooks for hooks in self._hooks if hooks.has_dialled), None)
-        if hooks is None:
+        of_primary, of_replicas = self._asking_by(0), self._asking_by(1)
+        if of_primary is None or of_replicas is None:
             return
-        asked = questions(is_mariadb(hooks.engine))
+        asked = questions(is_mariadb(of_primary.engine))
         replication, primary, replicas = self._replication, self._replication.primary, self._all_replicas()
-        if primary is not None and (rows := self._rows(hooks, primary, asked[:1])):
+        if primary is not None and (rows := self._rows(of_primary, primary, asked[:1])):
             replication.came_to(primary, rows, time.monotonic())
         others = [endpoint for endpoint in replicas if endpoint != primary]
         answers: queue.SimpleQueue[tuple[Endpoint, list[Any]]] = queue.SimpleQueue()
         for endpoint in others:
-            self._workers.submit(lambda one=endpoint: answers.put((one, self._rows(hooks, one, asked))))  # type: ignore[misc]
+            self._workers.submit(lambda one=endpoint: answers.put((one, self._rows(of_replicas, one, asked))))  # type: ignore[misc]
         for _ in others:
             try:
                 endpoint, rows = answers.get(timeout=PATIENCE)
@@ -249,6 +249,9 @@ class BlockingReadWrite(Sides[Engine, BlockingDriver, BlockingHooks]):
             if rows:
                 replication.came_to(endpoint, rows, time.monotonic())
         replication.sampled([endpoint.key for endpoint in replicas], time.monotonic())
+        asked_of = [endpoint.key for endpoint in (*others, *([] if primary is None else [primary]))]
+        of_primary.keep_only(asked_of)
+        of_replicas.keep_only(asked_of)
 
     def _rows(self, hooks: BlockingHooks, endpoint: Endpoint, statements: tuple[str, ...]) -> list[Any]:
         try:

@@ -12,6 +12,7 @@ from headlessconn._runtime.driver import Driver
 from headlessconn.adapters._mysql_replication import GTID_TIMEOUT, STICKY, OnNoReplica, filtered, hint
 from headlessconn.adapters._sqlalchemy_dial import Dialling, Line, dialling
 from headlessconn.adapters._sqlalchemy_errors import NoEndpoints
+from headlessconn.adapters._sqlalchemy_hooks import Hooks
 from headlessconn.adapters._sqlalchemy_roles import Replicas, to_primary
 from headlessconn.adapters._sqlalchemy_split import Split
 from headlessconn.core.endpoint import Endpoint
@@ -22,7 +23,7 @@ from headlessconn.core.writes import AfterWrite
 from headlessconn.options import Options
 
 EngineT = TypeVar("EngineT")
-HooksT = TypeVar("HooksT")
+HooksT = TypeVar("HooksT", bound=Hooks)
 DriverT = TypeVar("DriverT", Driver, BlockingDriver)
 DriverOfT = TypeVar("DriverOfT", Driver, BlockingDriver, covariant=True)
 
@@ -100,6 +101,12 @@ class Sides(ABC, Generic[EngineT, DriverT, HooksT]):
     @abstractmethod
     def _prepare(self) -> None:
         """What it keeps of its own, beside the two sides."""
+
+    def _asking_by(self, side: int) -> HooksT | None:
+        """Whose login asks pods of this side: its own, since that verifies the name by which they are dialled; the
+        other's, as long as nobody has used this one. None: nobody has used any."""
+        found = self._hooks[side] if self._hooks[side].has_dialled else self._hooks[1 - side]
+        return found if found.has_dialled else None
 
     def token(self) -> str:
         """What this context (a task, and those it starts; a thread) has written so far, as text for a cookie or a

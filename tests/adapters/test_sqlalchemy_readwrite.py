@@ -177,6 +177,20 @@ async def test_a_replica_that_stops_is_left_out_but_never_the_last(
         assert set(db.replica_pods()) == {stopped.address}
 
 
+@every_driver
+async def test_a_replica_that_left_is_not_asked_any_more(mysql: MySQLCluster, driver: str) -> None:
+    """Neither is the connection kept by which it was asked how far it is."""
+    left, _ = mysql.replicas
+    async with split(mysql, driver, max_lag=1.0, size=4) as db:
+        await db.write()
+        await db.fill(4)
+        await until(lambda: left.connections() > 2)  # two of four readers', and one for questions
+        mysql.unready(left)
+        await until(lambda: left.address not in {one.address for one in db.db._all_replicas()})
+        await db.fill(4)  # each is looked at as it goes out
+        await until(lambda: left.connections() == 0)
+
+
 # --- readers see what was written
 
 
