@@ -274,7 +274,7 @@ class BlockingRunner(Steps):
     def end(self) -> None:
         """The last of it: the timer, and threads whose steps do not end."""
         self.closed = True
-        self._workers.close()
+        self._workers.close(drop=False)  # what has not begun is over, or a connection that is to be closed
         if not self._workers.join(LEFT_BEHIND):
             log.warning("pool of %s: a step has not ended, and goes on in its thread", self._name)
 

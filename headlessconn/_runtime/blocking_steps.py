@@ -100,6 +100,8 @@ class Steps(ABC):
 
         step = Step(self._workers.submit(run))
         handed.set()
+        if step.job.is_refused and phase is Phase.CLOSING:
+            run()  # a dial has ended after the pool: its connection is closed by whoever dialled it
 
     def _cancel(self, slot: Slot, why: str) -> None:
         self._end_claim(slot, How.DIAL_TIMEOUT if why == "open_timeout" else How.CANCELLED)

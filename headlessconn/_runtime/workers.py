@@ -15,14 +15,14 @@ MOST_ABANDONED = 64  # threads that others stand in for: what never ends would e
 
 
 class Job:
-    """A piece of work, begun or not."""
+    """A piece of work, begun or not. `is_refused`: it came after the end, and nobody will do it."""
 
-    __slots__ = ("_workers", "is_abandoned", "work")
+    __slots__ = ("_workers", "is_abandoned", "is_refused", "work")
 
     def __init__(self, workers: Workers, work: Callable[[], object]) -> None:
         self._workers = workers
         self.work = work
-        self.is_abandoned = False
+        self.is_abandoned = self.is_refused = False
 
     def abandon(self) -> None:
         """Nobody waits for it any more. A thread cannot be stopped, but another one may stand in for it."""
@@ -43,9 +43,10 @@ class Workers:
         self._closed = False
 
     def submit(self, work: Callable[[], object]) -> Job:
-        """Do this soon, in one of the threads. After `close` it is dropped."""
+        """Do this soon, in one of the threads. After `close` it is refused."""
         job = Job(self, work)
         with self._changed:
+            job.is_refused = self._closed
             if not self._closed:
                 self._jobs.append(job)
                 self._staff()

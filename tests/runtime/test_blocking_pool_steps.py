@@ -145,6 +145,27 @@ def test_a_dial_that_hangs_is_given_up_and_what_it_ends_with_is_closed(client: C
         until(lambda: [str(closed.endpoint) for closed in made.closed] == hangs)
 
 
+def test_a_dial_that_ends_after_the_pool_is_closed_leaves_no_connection(client: Client) -> None:
+    """The pool's threads take no more work by then."""
+    made, may_go_on, begun = Made(), threading.Event(), threading.Event()
+
+    def slow(endpoint: Endpoint) -> Fake:
+        begun.set()
+        assert may_go_on.wait(LIMIT)
+        return made.open(endpoint)
+
+    pool = pool_of(client, made, open=slow, min_size=2)
+    with contextlib.suppress(Exception):
+        pool.take(timeout=0.01)
+    assert begun.wait(LIMIT)
+    closing = threading.Thread(target=pool.close)
+    closing.start()
+    until(lambda: pool._runner is not None and pool._runner.closed)
+    may_go_on.set()
+    closing.join(LIMIT)
+    until(lambda: bool(made.opened) and set(made.opened) == set(made.closed))
+
+
 def test_more_dials_than_threads_may_hang(client: Client) -> None:
     """Each is left to itself, and another thread stands in for its own."""
     made, goes_on, hung = Made(), threading.Event(), list[int]()
