@@ -31,6 +31,7 @@ from headlessconn.errors import Overloaded
 from headlessconn.options import Options
 
 FRESHEN = 0.1  # seconds the first user of an idle target waits for a fresh answer before the old set serves
+LATE = 0.5  # seconds; what is observed while our own loop stands still for longer is evidence against nobody
 FAR = 3600.0  # a wake-up is always armed, so that "never armed" can be told from "nothing to do"
 
 
@@ -187,7 +188,9 @@ class Engine(Connections):
         self._overslept_at = now
 
     def wake(self, now: float) -> None:
-        """Timers only; facts act when they are told."""
+        """Timers only; facts act when they are told. One that comes late tells of our own stall before anybody else."""
+        if now - self.wakeup_at > LATE:
+            self._overslept_at = now
         if now < self._rest_at and not self._look_for_silence(now):  # four times a second, as long as anything is owed
             self.wakeup_at = min(self._rest_at, self._silence.look_at)
             return

@@ -14,7 +14,7 @@ from headlessconn.testing.sim.client import SimClient
 from headlessconn.testing.sim.excuses import Case
 from headlessconn.testing.sim.holding import PAUSE, USE
 from headlessconn.testing.sim.knowing import Bucket, Known, was_ill, was_well, well_since
-from headlessconn.testing.sim.promises import BURST, PER_SECOND, RATIO, REDIAL_MAX, SAVED, SENT
+from headlessconn.testing.sim.promises import BURST, PER_SECOND, RATIO, REDIAL_MAX, SAVED, SENT, SILENT_MIN
 from headlessconn.testing.sim.run import Run
 from headlessconn.testing.sim.troubles import SECONDS, Plan
 from headlessconn.testing.sim.world import World
@@ -203,16 +203,16 @@ def _comes_back(plan: Plan, run: Run, client: SimClient) -> Iterator[str]:
             most = REDIAL_MAX + plan.options.connect_timeout
             if state is State.EJECTED:
                 trials = [when for when, whom in client.trials if whom == key and began < when < at]
-                in_vain = [when for when, whom in client.checked_badly if whom == key and began < when < at]
+                in_vain = [when for when, whom in client.checked_badly if whom == key and began <= when < at]
                 if client.holder is not None:
                     in_vain += [when for when, whom in client.holder.failures if whom == key and began < when < at]
                 for trial in trials:
                     good = answered.get((trial, pod.name))
-                    if good is None:
+                    if good is None or good > trial + SILENT_MIN:  # it was silent first, which counts
                         in_vain.append(trial)
-                    elif good < at - SLACK and was_well(pod, trial, good):
+                    if good is not None and good < at - SLACK and was_well(pod, trial, good):
                         yield f"{pod.name} was tried at {trial:.3f}, answered well, and was still ejected at {at:.3f}"
-                failed[key] += _times(in_vain, plan.options.eject_base)
+                failed[key] += _times(in_vain, plan.options.eject_base / 2.0)
                 sentence = plan.options.eject_base * 2.0 ** (failed[key] - 1)
                 most = min(sentence, plan.options.eject_max) + plan.traffic.patience + QUIET / plan.traffic.rate
                 if client.holder is not None:
