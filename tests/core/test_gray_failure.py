@@ -157,8 +157,8 @@ def test_a_pod_held_up_by_a_report_is_left_alone_and_the_report_is_not_copied() 
 
 @pytest.mark.parametrize("told", [True, False])
 def test_our_own_loop_overslept_and_nobody_is_suspected(told: bool) -> None:
-    """All answers lie in our sockets. The first look after it must not take that for silence of the pods, though our own
-    late alarm may come before the driver's word of it (seed 7699 of ten thousand)."""
+    """All answers lie in our sockets. The first look after it must not take that for silence of the pods, though our
+    own late alarm may come before the driver's word of it (seed 7699 of ten thousand)."""
     traffic = Traffic()
     traffic.send(400, 0.0, 10.0)
     traffic.until(10.0)
