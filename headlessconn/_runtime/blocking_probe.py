@@ -1,4 +1,4 @@
-"""Probing a pod, in the one thread of a blocking client."""
+"""Probing a pod: in the one thread of a blocking client, or in a thread that may block."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import socket
 
 from headlessconn._runtime import dial
 from headlessconn._runtime.poll import Poll
-from headlessconn.core.endpoint import Endpoint
+from headlessconn.core.endpoint import Endpoint, How
+from headlessconn.core.probing import PROBE_TIMEOUT
 
 
 async def accepts(poll: Poll, endpoint: Endpoint, until: float) -> bool:
@@ -17,6 +18,17 @@ async def accepts(poll: Poll, endpoint: Endpoint, until: float) -> bool:
     except OSError:
         return False
     return True
+
+
+def knock(endpoint: Endpoint) -> How:
+    """How a bare TCP connect ends that is closed at once: CALLER, since it was none to keep, or what went wrong."""
+    try:
+        with socket_to(endpoint) as sock:
+            sock.settimeout(PROBE_TIMEOUT)
+            sock.connect((endpoint.address, endpoint.port))
+    except OSError as error:
+        return dial.how_dial_failed(error)
+    return How.CALLER
 
 
 def socket_to(endpoint: Endpoint) -> socket.socket:

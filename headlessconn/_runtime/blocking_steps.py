@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from headlessconn._runtime import dial, faults
+from headlessconn._runtime import faults
 from headlessconn._runtime.blocking import BlockingDriver
-from headlessconn._runtime.blocking_probe import socket_to
+from headlessconn._runtime.blocking_probe import knock
 from headlessconn._runtime.short_lock import ShortLock
 from headlessconn._runtime.sockets import abort, keep_seen_alive
 from headlessconn._runtime.turns import Turn
@@ -26,7 +26,7 @@ from headlessconn.core.claim import KEEP, Claim, Keep, Retire, reason_of
 from headlessconn.core.endpoint import Endpoint, How
 from headlessconn.core.pick import Nobody
 from headlessconn.core.pooling import Check, Open, Phase, Pooling, Probe, Slot, said
-from headlessconn.core.probing import PROBE_TIMEOUT
+from headlessconn.core.probing import has_passed
 from headlessconn.errors import HeadlessError, OptionError, PickEnded
 
 log = logging.getLogger("headlessconn")
@@ -244,22 +244,12 @@ class Steps(ABC):
             self.tell(partial(self.machine.closed, slot))
 
     def _probe(self, probe: Probe) -> None:
-        """A probe is a dial, so the engine places it, on that pod and no other, and hears how it ended."""
-        driver = self._driver()
-        others = tuple(endpoint.key for endpoint in driver.snapshot().endpoints if endpoint.key != probe.key)
-        claim = driver.place(others)
-        how = How.CALLER  # it was no connection to keep
+        tell_engine, how = self._driver().place_probe(probe.key), How.CANCELLED
         try:
-            with socket_to(probe.endpoint) as sock:
-                sock.settimeout(PROBE_TIMEOUT)
-                sock.connect((probe.endpoint.address, probe.endpoint.port))
-        except OSError as error:
-            how = dial.how_dial_failed(error)
+            how = knock(probe.endpoint)
         finally:
-            if isinstance(claim, Claim):
-                driver.failed(claim, how if claim.key == probe.key else How.CANCELLED)
-            passed = how in (How.CALLER, How.LOCAL)
-            self.tell(lambda now: self.machine.probed(probe.key, passed, now))
+            tell_engine(how)
+            self.tell(lambda now: self.machine.probed(probe.key, has_passed(how), now))
 
     def _verdict(self, slot: Slot, question: Callable[[Any], Keep | Retire]) -> Keep | Retire:
         """What the engine says of it; KEEP when it has been closed meanwhile, for then the machine knows better."""

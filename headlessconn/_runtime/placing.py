@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TypeAlias
 
 from headlessconn.core.claim import Claim, ConnId, Keep, Retire
@@ -16,6 +17,7 @@ from headlessconn.core.effects import Warm
 from headlessconn.core.endpoint import How, Key
 from headlessconn.core.engine import Engine
 from headlessconn.core.pick import Nobody
+from headlessconn.core.snapshot import Snapshot
 
 log = logging.getLogger("headlessconn")
 
@@ -43,6 +45,15 @@ class Placing(ABC):
             self._release()
         self._obey()
         return found
+
+    def place_probe(self, key: Key) -> Callable[[How], None]:
+        """A probe is a dial, so the engine counts it, on that pod and no other. To be told how it ended."""
+        found = self.place([one.key for one in self.snapshot().endpoints if one.key != key])
+        if isinstance(found, Claim) and found.key == key:
+            return partial(self.failed, found)
+        if isinstance(found, Claim):
+            self.failed(found, How.CANCELLED)
+        return lambda how: None
 
     def opened(
         self, claim: Claim, *, pushes: bool = False, on_retire: OnRetire | None = None, on_warm: OnWarm | None = None
@@ -117,6 +128,9 @@ class Placing(ABC):
             self.failed(effect.claim, How.CANCELLED)
 
     # ---- the driver's other half -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot: ...
 
     @abstractmethod
     def _tell(self, fact: Callable[[float], None]) -> None: ...

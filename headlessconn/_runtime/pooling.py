@@ -38,7 +38,7 @@ from headlessconn.core.pooling import (
     Slot,
     said,
 )
-from headlessconn.core.probing import PROBE_TIMEOUT
+from headlessconn.core.probing import PROBE_TIMEOUT, has_passed
 from headlessconn.errors import HeadlessError
 
 log = logging.getLogger("headlessconn")
@@ -306,21 +306,15 @@ class Runner:
             task.cancel()
 
     async def _probe(self, probe: Probe) -> None:
-        """A probe is a dial, so the engine places it, on that pod and no other, and hears how it ended."""
-        driver = self._driver()
-        others = tuple(endpoint.key for endpoint in driver.snapshot().endpoints if endpoint.key != probe.key)
-        claim = driver.place(others)
-        how = How.CANCELLED
+        tell_engine, how = self._driver().place_probe(probe.key), How.CANCELLED
         try:
             (await dial.connect(probe.endpoint, PROBE_TIMEOUT)).close()
             how = How.CALLER  # it was no connection to keep
         except OSError as error:
             how = dial.how_dial_failed(error)
         finally:
-            if isinstance(claim, Claim):
-                driver.failed(claim, how if claim.key == probe.key else How.CANCELLED)
-            failed = how not in (How.CALLER, How.LOCAL, How.CANCELLED)
-            self.machine.probed(probe.key, not failed, self.now())
+            tell_engine(how)
+            self.machine.probed(probe.key, has_passed(how), self.now())
             self.obey()
 
     # ---- the engine --------------------------------------------------------------------------------------------

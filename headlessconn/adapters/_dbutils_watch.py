@@ -6,7 +6,7 @@ reason to ask its pod for a TCP connection, as of connections that are out (`cor
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -17,12 +17,11 @@ from math import inf
 from typing import Protocol
 
 from headlessconn import errors
-from headlessconn._runtime.blocking_probe import socket_to
-from headlessconn._runtime.lease import Lease
+from headlessconn._runtime.blocking_probe import knock
 from headlessconn._runtime.workers import Workers
-from headlessconn.core.endpoint import Endpoint
+from headlessconn.core.endpoint import Endpoint, How
 from headlessconn.core.overdue import Overdue
-from headlessconn.core.probing import LOOK_EVERY, PROBE_TIMEOUT
+from headlessconn.core.probing import LOOK_EVERY, has_passed
 from headlessconn.sync import Service
 
 log = logging.getLogger("headlessconn")
@@ -80,17 +79,13 @@ class Watch:
         self._workers.submit(partial(self._probe, endpoint))
 
     def _probe(self, endpoint: Endpoint) -> None:
-        lease, error = self._lease(endpoint), None
-        try:
-            with socket_to(endpoint) as sock:
-                sock.settimeout(PROBE_TIMEOUT)
-                sock.connect((endpoint.address, endpoint.port))
-        except OSError as raised:
-            error = raised
-        if lease is not None:
-            lease.failed(error or asyncio.CancelledError())  # it was no connection to keep
+        tell_engine: Callable[[How], None] = lambda how: None  # noqa: E731
+        with contextlib.suppress(errors.ClosedError):  # connections may outlive their client
+            tell_engine = self._service.driver().place_probe(endpoint.key)
+        how = knock(endpoint)
+        tell_engine(how)
         with self._lock:
-            since = self._overdue.probed(endpoint.key, error is None, time.monotonic())
+            since = self._overdue.probed(endpoint.key, has_passed(how), time.monotonic())
             if since == inf:
                 self._overdue.asking(endpoint.key, time.monotonic())
         if since == inf:
@@ -101,23 +96,11 @@ class Watch:
                 "%s: %s answers nothing and gives no TCP connection (%s); %d callers who wait on it are cut off",
                 self._service.target,
                 endpoint,
-                error,
+                how.value,
                 len(silent),
             )
             for one in silent:
                 one.cut()
-
-    def _lease(self, endpoint: Endpoint) -> Lease | None:
-        """A probe is a dial, so the engine places it, on that pod and no other, and hears how it ended."""
-        others = [one for one in self._service.snapshot.endpoints if one.key != endpoint.key]
-        try:
-            lease = self._service.place(avoid=others, wait=0.0)
-        except errors.HeadlessError:
-            return None
-        if lease.endpoint.key == endpoint.key:
-            return lease
-        lease.failed(asyncio.CancelledError())
-        return None
 
 
 def _tick(owner: weakref.ref[Watch]) -> None:

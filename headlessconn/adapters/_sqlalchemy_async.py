@@ -243,7 +243,7 @@ class AsyncHooks(Hooks):
                 self.start_ticking()
 
     def probe(self, endpoint: Endpoint) -> None:
-        self._spawn(self._probe(endpoint, self.place_probe(endpoint)))
+        self._spawn(self._probe(endpoint, self.line.driver().place_probe(endpoint.key)))
 
     async def _probe(self, endpoint: Endpoint, tell: Callable[[How], None]) -> None:
         how = How.CANCELLED

@@ -18,15 +18,15 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from headlessconn._runtime import dial
 from headlessconn._runtime.blocking import BlockingDriver
+from headlessconn._runtime.blocking_probe import knock
 from headlessconn._runtime.workers import Workers
 from headlessconn.adapters import _mysql_wire
 from headlessconn.adapters._mysql_sockets import notice_vanished
 from headlessconn.adapters._sqlalchemy_dial import Dialled, Dialling, Drop, Find, Line, Open, Pause, Place, Step
 from headlessconn.adapters._sqlalchemy_hooks import Held, Hooks, Roles
 from headlessconn.core.endpoint import Endpoint, How, Key
-from headlessconn.core.probing import LOOK_EVERY, PROBE_TIMEOUT
+from headlessconn.core.probing import LOOK_EVERY
 
 log = logging.getLogger("headlessconn")
 
@@ -222,15 +222,12 @@ class BlockingHooks(Hooks):
         return super().tick()
 
     def probe(self, endpoint: Endpoint) -> None:
-        self._workers.submit(partial(self._probe, endpoint, self.place_probe(endpoint)))
+        self._workers.submit(partial(self._probe, endpoint, self.line.driver().place_probe(endpoint.key)))
 
     def _probe(self, endpoint: Endpoint, tell: Callable[[How], None]) -> None:
         how = How.CANCELLED
         try:
-            socket.create_connection((endpoint.address, endpoint.port), PROBE_TIMEOUT).close()
-            how = How.CALLER  # it was no connection to keep
-        except OSError as error:
-            how = dial.how_dial_failed(error)
+            how = knock(endpoint)
         finally:
             tell(how)
             self.probed(endpoint, how)

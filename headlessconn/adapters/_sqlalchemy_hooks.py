@@ -14,7 +14,6 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from functools import partial
 from math import inf
 from threading import Lock
 from typing import Any, Protocol
@@ -24,9 +23,10 @@ from sqlalchemy.engine import ExceptionContext
 
 from headlessconn.adapters import _mysql
 from headlessconn.adapters._sqlalchemy_dial import AnyDriver, Dialled, Line
-from headlessconn.core.claim import KEEP, Claim, ConnId
+from headlessconn.core.claim import KEEP, ConnId
 from headlessconn.core.endpoint import Endpoint, How, Key
 from headlessconn.core.overdue import Overdue
+from headlessconn.core.probing import has_passed
 
 log = logging.getLogger("headlessconn")
 
@@ -298,7 +298,7 @@ class Hooks(ABC):
 
     @abstractmethod
     def probe(self, endpoint: Endpoint) -> None:
-        """Connect to it by TCP, beside everything else, counted by `place_probe`; then call `probed`."""
+        """Connect to it by TCP, beside everything else, counted by `Placing.place_probe`; then call `probed`."""
 
     def tick(self) -> bool:
         now = time.monotonic()
@@ -317,21 +317,9 @@ class Hooks(ABC):
             self.probe(endpoints[key])
         return out
 
-    def place_probe(self, endpoint: Endpoint) -> Callable[[How], None]:
-        """A probe is a dial, so the engine counts it, on that pod and no other, and is told how it ended."""
-        driver = self.line.driver()
-        others = [one.key for one in driver.snapshot().endpoints if one.key != endpoint.key]
-        found = driver.place(others)
-        if not isinstance(found, Claim):
-            return lambda how: None
-        if found.key != endpoint.key:
-            driver.failed(found, How.CANCELLED)
-            return lambda how: None
-        return partial(driver.failed, found)
-
     def probed(self, endpoint: Endpoint, how: How) -> None:
         """It gave a connection (CALLER), or did not."""
-        passed = how in (How.CALLER, How.LOCAL, How.CANCELLED)  # our own trouble says nothing about it
+        passed = has_passed(how)
         since = self.overdue.probed(endpoint.key, passed, time.monotonic())
         if passed:
             self._doubts.pop(endpoint.key, None)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from math import inf
 
+from headlessconn.core.endpoint import How
+
 LOOK_EVERY = 0.2  # seconds between two looks, while connections are out
 # Seconds out, and three times as long as usual. Somebody's long query then costs a TCP connect, and a pod that vanished
 # is let go after 2 s: this, a look, and two probes.
@@ -19,6 +21,11 @@ PROBE_TIMEOUT = 0.4  # seconds: a kernel answers within milliseconds, whatever i
 PROBES = 2  # failed ones in a row: a single SYN may be lost
 AGAIN_FIRST = 5.0  # seconds after a passed probe until the next one, doubled each time: bare connects are counted by
 AGAIN_MAX = 60.0  # some servers (MySQL: `max_connect_errors`)
+
+
+def has_passed(how: How) -> bool:
+    """Whether a probe that ended so says nothing against its pod: a connection to close, or our own trouble."""
+    return how in (How.CALLER, How.LOCAL, How.CANCELLED)
 
 
 class Probing:
